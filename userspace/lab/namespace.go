@@ -1,0 +1,128 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is one end of the cable and the network namespace it lives in.
+// Its fields do not change after Open.
+type Namespace struct {
+	Name    string           // "mirror" or "collector", for messages
+	Link    string           // name of the veth device
+	Ifindex int              // of the veth device; means something only inside
+	MAC     net.HardwareAddr // of the veth device
+	IPv4    netip.Addr       // in a /24
+	IPv6    netip.Addr       // in a /64
+
+	fd int // the namespace
+}
+
+// Do runs f on an operating system thread inside the namespace, and waits for
+// it. Sockets, BPF links and child processes that f makes belong to the
+// namespace and stay there; goroutines that f starts do not. A panic or a
+// runtime.Goexit in f (testing's FailNow) goes on in the caller.
+//
+// Several goroutines may call Do at the same time.
+func (n *Namespace) Do(f func() error) error {
+	var (
+		done     = make(chan struct{})
+		err      error
+		returned bool
+		panicked any
+	)
+	// A goroutine of its own: if its thread cannot be brought back it stays
+	// locked, and the runtime ends a thread whose goroutine ends locked.
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		home, e := openThreadNamespace()
+		if e != nil {
+			runtime.UnlockOSThread()
+			err, returned = e, true
+			return
+		}
+		defer unix.Close(home)
+		if e := unix.Setns(n.fd, unix.CLONE_NEWNET); e != nil {
+			runtime.UnlockOSThread()
+			err, returned = fmt.Errorf("entering the %s namespace: %w", n.Name, e), true
+			return
+		}
+		defer func() {
+			panicked = recover()
+			if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+		}()
+		err = f()
+		returned = true
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked)
+	}
+	if !returned {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// Path names the namespace for nsenter --net=PATH and ip link set … netns, as
+// long as this process lives and the Lab is open.
+func (n *Namespace) Path() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd)
+}
+
+// openNamespace makes a network namespace that exists only as a file descriptor.
+func openNamespace(n Namespace) (*Namespace, error) {
+	n.fd = -1
+	errs := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		home, err := openThreadNamespace()
+		if err != nil {
+			runtime.UnlockOSThread()
+			errs <- err
+			return
+		}
+		defer unix.Close(home)
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			errs <- fmt.Errorf("making the %s namespace: %w: CAP_SYS_ADMIN is needed", n.Name, err)
+			return
+		}
+		n.fd, err = openThreadNamespace()
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		errs <- err
+	}()
+	if err := <-errs; err != nil {
+		return nil, err
+	}
+	return &n, nil
+}
+
+// openThreadNamespace opens the network namespace of the calling thread.
+func openThreadNamespace() (int, error) {
+	const path = "/proc/thread-self/ns/net"
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+func (n *Namespace) close() error {
+	fd := n.fd
+	n.fd = -1
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("closing the %s namespace: %w", n.Name, err)
+	}
+	return nil
+}
