@@ -1,19 +1,205 @@
 //go:build ignore
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The kernel half: from a mirror feed's packet to a record and the frame inside.
+ * userspace/decap is the same in Go; a test there holds the two together.
+ */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "contract.h"
+
 volatile const struct config settings;
 
-/* bpf2go reads types from BTF, and BTF holds what something refers to. */
-enum encap *btf_encap __attribute__((unused));
-enum verdict *btf_verdict __attribute__((unused));
-enum record_flag *btf_record_flag __attribute__((unused));
-enum sequence_flag *btf_sequence_flag __attribute__((unused));
-struct record *btf_record __attribute__((unused));
-struct feed_key *btf_feed_key __attribute__((unused));
-struct feed_state *btf_feed_state __attribute__((unused));
-struct tally *btf_tally __attribute__((unused));
+#include "packet.h"
+#include "outer.h"
+#include "tunnel.h"
+#include "inner.h"
+#include "feed.h"
 
-SEC("xdp.frags") int decap(struct xdp_md *ctx) { (void)ctx; return settings.accept ? XDP_PASS : XDP_DROP; }
+/* bpf2go reads types from BTF, and BTF holds what something refers to. */
+const enum encap *const btf_encap __attribute__((used));
+const enum verdict *const btf_verdict __attribute__((used));
+const enum record_flag *const btf_record_flag __attribute__((used));
+const enum sequence_flag *const btf_sequence_flag __attribute__((used));
+const struct record *const btf_record __attribute__((used));
+
+static __always_inline enum verdict parse_outer(struct packet *p)
+{
+	enum verdict v;
+
+	if (p->ethertype == ETH_P_IP)
+		v = parse_ip4(p);
+	else if (p->ethertype == ETH_P_IPV6)
+		v = parse_ip6(p);
+	else
+		v = VERDICT_PASS_NOT_IP;
+	return v == VERDICT_NONE ? check_destination(p) : v;
+}
+
+/* Finds the tunnel and the frame in it; p->inner stands on the frame afterwards. */
+static __always_inline enum verdict open_tunnel(struct packet *p)
+{
+	enum verdict v = parse_ethernet(p);
+
+	if (v != VERDICT_NONE)
+		return v;
+	if (p->label->key.encap == ENCAP_RSPAN)
+		return measure_rspan(p);
+	v = parse_outer(p);
+	if (v != VERDICT_NONE)
+		return v;
+	if (p->label->fragment) {
+		name_datagram(p);
+		if (p->label->fragment == FRAGMENT_LATER)
+			return later_fragment(p);
+	}
+	settle(p);
+	v = parse_tunnel(p);
+	if (v == VERDICT_NONE) {
+		settle(p);
+		v = measure_inner(p);
+	}
+	return p->label->fragment ? first_fragment(p, v) : v;
+}
+
+/* A tap's frame is its own inner frame, whatever it looked like on the way here. */
+static __always_inline enum verdict take_native(struct packet *p)
+{
+	struct record blank = { .time = p->label->record.time };
+
+	p->label->record = blank;
+	__builtin_memset(&p->label->key, 0, sizeof(p->label->key));
+	p->label->key.encap = ENCAP_NATIVE;
+	p->label->fragment = FRAGMENT_NONE;
+	p->cursor.at = p->start;
+	p->cursor.left = p->length;
+	return measure_inner(p);
+}
+
+/* Whose packet, which tunnel? Reads only: what is not ours leaves untouched. */
+static __always_inline enum verdict classify(struct packet *p)
+{
+	enum verdict v = open_tunnel(p);
+
+	p->label->record.platform = p->label->record.flags & RECORD_SOURCE_TIME ? p->label->record.platform : NO_PLATFORM;
+	if (passes(v) && accepted(ENCAP_NATIVE) && p->length >= ETH_HLEN)
+		v = take_native(p);
+	if (v == VERDICT_REDIRECT_FRAGMENT) {
+		p->inner = p->start;
+		p->label->record.flags |= RECORD_FRAGMENT;
+		p->label->record.length = p->length;
+		p->label->record.flow_hash = hash_datagram(p);
+	}
+	p->label->record.wire_length = p->label->record.length;
+	p->label->record.encap = p->label->key.encap;
+	p->label->record.weight = 1;
+	p->label->record.rule = NO_RULE;
+	p->label->record.version = CONTRACT_VERSION;
+	return v;
+}
+
+static __always_inline __u32 socket_index(struct xdp_md *ctx, struct packet *p)
+{
+	/* The high half of the product is the hash scaled to the workers: no division. */
+	__u32 worker = (__u64)p->label->record.flow_hash * settings.workers >> 32;
+
+	return ctx->rx_queue_index * MAX_WORKERS + worker;
+}
+
+static __always_inline int is_stranger(struct packet *p)
+{
+	struct exporter_prefix from = { .bits = 128 };
+
+	if (!settings.list_exporters || p->label->key.encap == ENCAP_RSPAN || p->label->key.encap == ENCAP_NATIVE)
+		return 0;
+	__builtin_memcpy(from.address, p->label->key.exporter, sizeof(from.address));
+	return !bpf_map_lookup_elem(&exporters, &from);
+}
+
+/* Is there someone to take it, may the exporter send, whose feed is it? */
+static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, enum verdict v)
+{
+	__u32 index = socket_index(ctx, p);
+
+	if (!bpf_map_lookup_elem(&xsks, &index))
+		return VERDICT_PASS_NO_SOCKET;
+	if (is_stranger(p))
+		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
+	if (!settings.multi_buffer && p->start + p->length > p->cursor.data_end)
+		v = VERDICT_DROP_TOO_BIG;
+	if (p->label->key.encap != ENCAP_NONE) {
+		struct feed_entry *feed = find_feed(p);
+
+		if (feed)
+			observe_feed(p, feed, v >= VERDICT_REDIRECT_FRAGMENT);
+	}
+	return v;
+}
+
+/* ===== The frontier: from here on nothing may PASS, the packet is no longer what it was. ===== */
+static __always_inline enum verdict strip(struct xdp_md *ctx, struct packet *p, enum verdict v)
+{
+	struct ethhdr *eth = p->start, addresses = {};
+
+	if (p->label->key.encap == ENCAP_RSPAN) {
+		if ((void *)(eth + 1) > p->cursor.data_end)
+			return VERDICT_DROP_STRIP;
+		addresses = *eth;
+	}
+	if (bpf_xdp_adjust_head(ctx, (int)(p->inner - p->start) - (int)sizeof(struct record)))
+		return VERDICT_DROP_STRIP;
+
+	void *data_end = (void *)(long)ctx->data_end;
+	struct record *record = (void *)(long)ctx->data;
+	struct ethhdr *inner = (void *)(record + 1);
+	if ((void *)(inner + 1) > data_end)
+		return VERDICT_DROP_STRIP;
+	*record = p->label->record;
+	if (p->label->key.encap == ENCAP_RSPAN) {
+		__builtin_memcpy(inner->h_dest, addresses.h_dest, ETH_ALEN);
+		__builtin_memcpy(inner->h_source, addresses.h_source, ETH_ALEN);
+	}
+	return v;
+}
+
+/* The one exit: counts the verdict and acts on it. */
+static __always_inline int finish(struct xdp_md *ctx, struct packet *p, enum verdict v)
+{
+	__u32 box = v;
+	struct tally *tally = bpf_map_lookup_elem(&verdicts, &box);
+
+	if (tally) {
+		tally->packets++;
+		tally->bytes += p->length;
+	}
+	if (v >= VERDICT_REDIRECT_FRAGMENT)
+		return bpf_redirect_map(&xsks, socket_index(ctx, p), XDP_DROP);
+	return passes(v) ? XDP_PASS : XDP_DROP;
+}
+
+SEC("xdp.frags")
+int decap(struct xdp_md *ctx)
+{
+	__u32 here = 0;
+	struct packet p = {
+		.cursor.at = (void *)(long)ctx->data,
+		.cursor.data_end = (void *)(long)ctx->data_end,
+		.start = (void *)(long)ctx->data,
+		.label = bpf_map_lookup_elem(&labels, &here),
+		.length = bpf_xdp_get_buff_len(ctx),
+	};
+	if (!p.label)
+		return XDP_ABORTED;	/* cannot be: a per-CPU array has its one element */
+	__builtin_memset(p.label, 0, sizeof(*p.label));
+	p.label->record.time = bpf_ktime_get_ns();
+	p.cursor.left = p.length;
+
+	enum verdict v = classify(&p);
+	if (v >= VERDICT_REDIRECT_FRAGMENT)
+		v = admit(ctx, &p, v);
+	if (v >= VERDICT_REDIRECT_FRAGMENT)
+		v = strip(ctx, &p, v);
+	return finish(ctx, &p, v);
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -33,6 +33,15 @@ type DecapConfig struct {
 	Pad            [2]uint8
 }
 
+type DecapDatagramKey struct {
+	_           structs.HostLayout
+	Source      [16]uint8
+	Destination [16]uint8
+	Id          uint32
+	Protocol    uint8
+	Pad         [3]uint8
+}
+
 type DecapEncap uint32
 
 const (
@@ -48,6 +57,22 @@ const (
 	DecapEncapENCAP_NATIVE  DecapEncap = 9
 	DecapEncapENCAP_COUNT   DecapEncap = 10
 )
+
+type DecapExporterPrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Address [16]uint8
+}
+
+type DecapFeedEntry struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Id    uint32
+	State DecapFeedState
+}
 
 type DecapFeedKey struct {
 	_         structs.HostLayout
@@ -67,6 +92,17 @@ type DecapFeedState struct {
 	Bytes    uint64
 	Kept     uint64
 	Sequence DecapSequence
+}
+
+type DecapLabel struct {
+	_        structs.HostLayout
+	Record   DecapRecord
+	Key      DecapFeedKey
+	Datagram DecapDatagramKey
+	Fragment uint32
+	Offset   uint32
+	Left     uint32
+	_        [4]byte
 }
 
 type DecapRecord struct {
@@ -180,14 +216,20 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	DecapMapCollectors      = "collectors"
+	DecapMapDatagrams       = "datagrams"
+	DecapMapExporters       = "exporters"
+	DecapMapFeedNames       = "feed_names"
+	DecapMapFeeds           = "feeds"
+	DecapMapFreeFeeds       = "free_feeds"
+	DecapMapLabels          = "labels"
+	DecapMapVerdicts        = "verdicts"
+	DecapMapXsks            = "xsks"
 	DecapProgDecap          = "decap"
 	DecapVarBtfEncap        = "btf_encap"
-	DecapVarBtfFeedKey      = "btf_feed_key"
-	DecapVarBtfFeedState    = "btf_feed_state"
 	DecapVarBtfRecord       = "btf_record"
 	DecapVarBtfRecordFlag   = "btf_record_flag"
 	DecapVarBtfSequenceFlag = "btf_sequence_flag"
-	DecapVarBtfTally        = "btf_tally"
 	DecapVarBtfVerdict      = "btf_verdict"
 	DecapVarSettings        = "settings"
 )
@@ -241,6 +283,15 @@ type DecapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapMapSpecs struct {
+	Collectors *ebpf.MapSpec `ebpf:"collectors"`
+	Datagrams  *ebpf.MapSpec `ebpf:"datagrams"`
+	Exporters  *ebpf.MapSpec `ebpf:"exporters"`
+	FeedNames  *ebpf.MapSpec `ebpf:"feed_names"`
+	Feeds      *ebpf.MapSpec `ebpf:"feeds"`
+	FreeFeeds  *ebpf.MapSpec `ebpf:"free_feeds"`
+	Labels     *ebpf.MapSpec `ebpf:"labels"`
+	Verdicts   *ebpf.MapSpec `ebpf:"verdicts"`
+	Xsks       *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // DecapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -248,12 +299,9 @@ type DecapMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapVariableSpecs struct {
 	BtfEncap        *ebpf.VariableSpec `ebpf:"btf_encap"`
-	BtfFeedKey      *ebpf.VariableSpec `ebpf:"btf_feed_key"`
-	BtfFeedState    *ebpf.VariableSpec `ebpf:"btf_feed_state"`
 	BtfRecord       *ebpf.VariableSpec `ebpf:"btf_record"`
 	BtfRecordFlag   *ebpf.VariableSpec `ebpf:"btf_record_flag"`
 	BtfSequenceFlag *ebpf.VariableSpec `ebpf:"btf_sequence_flag"`
-	BtfTally        *ebpf.VariableSpec `ebpf:"btf_tally"`
 	BtfVerdict      *ebpf.VariableSpec `ebpf:"btf_verdict"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
 }
@@ -278,10 +326,29 @@ func (o *DecapObjects) Close() error {
 //
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapMaps struct {
+	Collectors *ebpf.Map `ebpf:"collectors"`
+	Datagrams  *ebpf.Map `ebpf:"datagrams"`
+	Exporters  *ebpf.Map `ebpf:"exporters"`
+	FeedNames  *ebpf.Map `ebpf:"feed_names"`
+	Feeds      *ebpf.Map `ebpf:"feeds"`
+	FreeFeeds  *ebpf.Map `ebpf:"free_feeds"`
+	Labels     *ebpf.Map `ebpf:"labels"`
+	Verdicts   *ebpf.Map `ebpf:"verdicts"`
+	Xsks       *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *DecapMaps) Close() error {
-	return _DecapClose()
+	return _DecapClose(
+		m.Collectors,
+		m.Datagrams,
+		m.Exporters,
+		m.FeedNames,
+		m.Feeds,
+		m.FreeFeeds,
+		m.Labels,
+		m.Verdicts,
+		m.Xsks,
+	)
 }
 
 // DecapVariables contains all global variables after they have been loaded into the kernel.
@@ -289,12 +356,9 @@ func (m *DecapMaps) Close() error {
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapVariables struct {
 	BtfEncap        *ebpf.Variable `ebpf:"btf_encap"`
-	BtfFeedKey      *ebpf.Variable `ebpf:"btf_feed_key"`
-	BtfFeedState    *ebpf.Variable `ebpf:"btf_feed_state"`
 	BtfRecord       *ebpf.Variable `ebpf:"btf_record"`
 	BtfRecordFlag   *ebpf.Variable `ebpf:"btf_record_flag"`
 	BtfSequenceFlag *ebpf.Variable `ebpf:"btf_sequence_flag"`
-	BtfTally        *ebpf.Variable `ebpf:"btf_tally"`
 	BtfVerdict      *ebpf.Variable `ebpf:"btf_verdict"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
 }

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A packet on its way through the stages: a cursor that moves inward as headers
+ * are taken, and what they said.
+ */
+#ifndef UNSPAN_PACKET_H
+#define UNSPAN_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include "maps.h"
+#include "wire.h"
+
+/* Where the next header is, and how much there is of it. */
+struct cursor {
+	void *at;
+	void *data_end;		/* end of the first buffer; all headers lie in it */
+	__u32 left;		/* bytes from at to where the innermost length field ends */
+};
+
+/*
+ * What the headers said. It lives in a map, not on the stack: the verifier does
+ * not follow values through map memory, so the ways through the headers meet
+ * again behind them instead of multiplying.
+ */
+struct label {
+	struct record record;
+	struct feed_key key;
+	struct datagram_key datagram;	/* valid when fragment */
+	__u32 fragment;			/* enum fragment_position */
+	__u32 offset;			/* cursor, while it is settled */
+	__u32 left;
+};
+
+/* The label of the packet a CPU is at. Only the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct label);
+} labels SEC(".maps");
+
+struct packet {
+	struct cursor cursor;
+	void *start;		/* outer Ethernet header */
+	void *inner;		/* the frame to deliver; for RSPAN its addresses are still at start */
+	struct label *label;
+	__u32 length;		/* bytes of the whole frame, all buffers */
+	__u16 ethertype;	/* host order */
+	__u8 protocol;		/* IP protocol of the cursor's header */
+};
+
+enum fragment_position { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
+
+/* Takes size bytes at the cursor, or NULL when there are not as many. */
+static __always_inline void *take(struct cursor *c, __u32 size)
+{
+	void *header = c->at;
+
+	if (c->left < size || header + size > c->data_end)
+		return NULL;
+	c->at += size;
+	c->left -= size;
+	return header;
+}
+
+#define MAX_HEADERS 0x3fff		/* outer headers reach no further: 6 extensions of 2048 bytes at the most */
+
+/*
+ * Takes the cursor through map memory. Behind it the verifier knows one cursor at
+ * an unknown offset, whichever of a hundred ways through the headers led there.
+ */
+static __always_inline void settle(struct packet *p)
+{
+	volatile struct label *label = p->label;
+
+	label->offset = p->cursor.at - p->start;
+	label->left = p->cursor.left;
+	p->cursor.at = p->start + (label->offset & MAX_HEADERS);
+	p->cursor.left = label->left;
+}
+
+/* An outer length field says that rest bytes follow the cursor. */
+static __always_inline void bound(struct packet *p, __u32 rest)
+{
+	if (rest > p->cursor.left)
+		p->label->record.flags |= RECORD_CLIPPED;
+	else
+		p->cursor.left = rest;
+}
+
+static __always_inline int accepted(enum encap encap)
+{
+	return settings.accept & 1U << encap;
+}
+
+static __always_inline void map_ip4(__u8 *address, __be32 ip4)
+{
+	__u32 *word = (__u32 *)address;
+
+	word[0] = 0;
+	word[1] = 0;
+	word[2] = bpf_htonl(0xffff);
+	word[3] = ip4;
+}
+
+static __always_inline int is_vlan(__u16 ethertype)
+{
+	return ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD || ethertype == ETHERTYPE_QINQ_OLD;
+}
+
+static __always_inline int passes(enum verdict v)
+{
+	return v >= VERDICT_PASS_NOT_IP && v <= VERDICT_PASS_NO_SOCKET;
+}
+
+#endif
