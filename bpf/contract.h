@@ -11,14 +11,17 @@
 
 #include <linux/types.h>
 
-#define CONTRACT_VERSION 1	/* changes when struct record does */
-#define MAX_WORKERS 16		/* AF_XDP sockets on one receive queue */
-#define MAX_QUEUES 64		/* receive queues of one interface */
-#define MAX_PORTS 4		/* UDP ports per encapsulation */
-#define MAX_GRE_PROTOCOLS 8	/* extra GRE protocol numbers */
-#define MAX_VLANS 2		/* outer tags skipped, inner tags hashed */
-#define NO_PLATFORM 0xff	/* record.platform: no ERSPAN III subheader */
-#define NO_RULE 0xffff		/* record.rule: no rule matched */
+/* Numbers both halves must agree on. */
+enum limit {
+	CONTRACT_VERSION = 1,	/* changes when struct record does */
+	MAX_WORKERS = 16,	/* AF_XDP sockets on one receive queue */
+	MAX_QUEUES = 64,	/* receive queues of one interface */
+	MAX_PORTS = 4,		/* UDP ports per encapsulation */
+	MAX_GRE_PROTOCOLS = 8,	/* extra GRE protocol numbers */
+	MAX_VLANS = 2,		/* outer tags skipped, inner tags hashed */
+	NO_PLATFORM = 0xff,	/* record.platform: no ERSPAN III subheader */
+	NO_RULE = 0xffff,	/* record.rule: no rule matched */
+};
 
 /* How a mirror session wraps what it copies. Part of a feed's identity. */
 enum encap {

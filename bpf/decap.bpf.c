@@ -17,6 +17,7 @@ volatile const struct config settings;
 #include "feed.h"
 
 /* bpf2go reads types from BTF, and BTF holds what something refers to. */
+const enum limit *const btf_limit __attribute__((used));
 const enum encap *const btf_encap __attribute__((used));
 const enum verdict *const btf_verdict __attribute__((used));
 const enum record_flag *const btf_record_flag __attribute__((used));

@@ -105,6 +105,19 @@ type DecapLabel struct {
 	_        [4]byte
 }
 
+type DecapLimit uint32
+
+const (
+	DecapLimitCONTRACT_VERSION  DecapLimit = 1
+	DecapLimitMAX_WORKERS       DecapLimit = 16
+	DecapLimitMAX_QUEUES        DecapLimit = 64
+	DecapLimitMAX_PORTS         DecapLimit = 4
+	DecapLimitMAX_GRE_PROTOCOLS DecapLimit = 8
+	DecapLimitMAX_VLANS         DecapLimit = 2
+	DecapLimitNO_PLATFORM       DecapLimit = 255
+	DecapLimitNO_RULE           DecapLimit = 65535
+)
+
 type DecapRecord struct {
 	_           structs.HostLayout
 	Time        uint64
@@ -227,6 +240,7 @@ const (
 	DecapMapXsks            = "xsks"
 	DecapProgDecap          = "decap"
 	DecapVarBtfEncap        = "btf_encap"
+	DecapVarBtfLimit        = "btf_limit"
 	DecapVarBtfRecord       = "btf_record"
 	DecapVarBtfRecordFlag   = "btf_record_flag"
 	DecapVarBtfSequenceFlag = "btf_sequence_flag"
@@ -299,6 +313,7 @@ type DecapMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapVariableSpecs struct {
 	BtfEncap        *ebpf.VariableSpec `ebpf:"btf_encap"`
+	BtfLimit        *ebpf.VariableSpec `ebpf:"btf_limit"`
 	BtfRecord       *ebpf.VariableSpec `ebpf:"btf_record"`
 	BtfRecordFlag   *ebpf.VariableSpec `ebpf:"btf_record_flag"`
 	BtfSequenceFlag *ebpf.VariableSpec `ebpf:"btf_sequence_flag"`
@@ -356,6 +371,7 @@ func (m *DecapMaps) Close() error {
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapVariables struct {
 	BtfEncap        *ebpf.Variable `ebpf:"btf_encap"`
+	BtfLimit        *ebpf.Variable `ebpf:"btf_limit"`
 	BtfRecord       *ebpf.Variable `ebpf:"btf_record"`
 	BtfRecordFlag   *ebpf.Variable `ebpf:"btf_record_flag"`
 	BtfSequenceFlag *ebpf.Variable `ebpf:"btf_sequence_flag"`

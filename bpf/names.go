@@ -83,17 +83,19 @@ const (
 	Sequence30Bit   = uint32(DecapSequenceFlagSEQUENCE_30BIT)
 )
 
-// NoPlatform in Record.Platform: the frame carried no ERSPAN III subheader.
-const NoPlatform = 0xff
-
-// NoRule in Record.Rule: no rule of the policy matched.
-const NoRule = 0xffff
-
-// RecordVersion is the version of the contract this package was built from.
-const RecordVersion = 1
-
-// RecordSize is the length of a Record in bytes, in memory and in front of a frame.
-const RecordSize = 56
+// Numbers both halves agree on.
+const (
+	// RecordVersion is the version of the contract this package was built from.
+	RecordVersion = uint8(DecapLimitCONTRACT_VERSION)
+	// MaxWorkers is the number of AF_XDP sockets one receive queue can feed.
+	MaxWorkers = int(DecapLimitMAX_WORKERS)
+	// MaxQueues is the number of receive queues of one interface that can be served.
+	MaxQueues = int(DecapLimitMAX_QUEUES)
+	// NoPlatform in Record.Platform: the frame carried no ERSPAN III subheader.
+	NoPlatform = uint8(DecapLimitNO_PLATFORM)
+	// NoRule in Record.Rule: no rule of the policy matched.
+	NoRule = uint16(DecapLimitNO_RULE)
+)
 
 var encapNames = [EncapCount]string{
 	EncapNone:    "none",

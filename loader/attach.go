@@ -1,0 +1,66 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Attach puts the program on the interface, in the configured mode, in the
+// network namespace of the calling thread.
+func (d *Datapath) Attach(ifi netlink.Link) error {
+	name := ifi.Attrs().Name
+	if x := ifi.Attrs().Xdp; x != nil && x.Attached {
+		return fmt.Errorf("attaching to %s: another XDP program (id %d) is there: stop what put it there, or remove it with: ip link set dev %s xdp off", name, x.ProgId, name)
+	}
+	modes := []Mode{Native, Generic}
+	if d.config.Mode != Auto {
+		modes = []Mode{d.config.Mode}
+	}
+	var first error
+	for _, mode := range modes {
+		err := d.attach(ifi.Attrs().Index, mode)
+		if err == nil {
+			d.mode = mode
+			return nil
+		}
+		err = fmt.Errorf("attaching to %s (%s): %w", name, mode, attachCure(err, name, mode))
+		if first == nil {
+			first = err
+		}
+		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
+			break // the other mode would not do better
+		}
+	}
+	return first
+}
+
+func (d *Datapath) attach(ifindex int, mode Mode) error {
+	flags := link.XDPDriverMode
+	if mode == Generic {
+		flags = link.XDPGenericMode
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: d.objects.Decap, Interface: ifindex, Flags: flags})
+	if err != nil {
+		return err
+	}
+	d.link = l
+	return nil
+}
+
+func attachCure(err error, name string, mode Mode) error {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%w: another XDP program is there: stop what put it there, or remove it with: ip link set dev %s xdp off", err, name)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: run as root, or with CAP_NET_ADMIN and CAP_BPF", err)
+	case mode == Native && errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: the driver has no native XDP: use --mode generic", err)
+	case mode == Native && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE)):
+		return fmt.Errorf("%w: the driver refuses, mostly for the MTU or LRO: lower the MTU (ip link set dev %s mtu 1500), switch LRO off (ethtool -K %s lro off), or use --mode generic", err, name, name)
+	}
+	return err
+}

@@ -1,0 +1,58 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/feed"
+)
+
+// Mode says where on the receive path the program runs.
+type Mode string
+
+// Auto tries Native, in the driver, and falls back to Generic, in the stack,
+// where every driver works and speed is lost.
+const (
+	Auto    Mode = "auto"
+	Native  Mode = "native"
+	Generic Mode = "generic"
+)
+
+// Config says what to load and for whom.
+type Config struct {
+	Settings   bpf.Config     // fixed at load
+	Mode       Mode           // where to attach
+	Collectors []netip.Addr   // the collector's addresses, unless Settings.AnyDestination
+	Exporters  []netip.Prefix // who may send, when Settings.ListExporters
+	MaxFeeds   int            // size of the feed table
+}
+
+// Default takes the Ethernet-carrying mirror encapsulations from any exporter.
+func Default() Config {
+	return Config{
+		Settings: bpf.Config{
+			Accept:  1<<bpf.EncapERSPAN1 | 1<<bpf.EncapERSPAN2 | 1<<bpf.EncapERSPAN3 | 1<<bpf.EncapGRE,
+			Workers: 1,
+		},
+		Mode:     Auto,
+		MaxFeeds: feed.Max,
+	}
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Mode != Auto && c.Mode != Native && c.Mode != Generic:
+		return fmt.Errorf("mode %q is none of auto, native, generic", c.Mode)
+	case c.Settings.Workers < 1 || int(c.Settings.Workers) > bpf.MaxWorkers:
+		return fmt.Errorf("workers %d: must be 1 to %d per receive queue", c.Settings.Workers, bpf.MaxWorkers)
+	case c.Settings.Accept == 0:
+		return errors.New("accept names no encapsulation")
+	case c.MaxFeeds < 1 || c.MaxFeeds > maxFeeds:
+		return fmt.Errorf("max feeds %d: must be 1 to %d", c.MaxFeeds, maxFeeds)
+	case c.Settings.AnyDestination == 0 && len(c.Collectors) == 0:
+		return errors.New("no collector address: give the interface one, or accept any destination")
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// Package loader brings the kernel half in: from the embedded object to a
+// program attached to an interface, and back.
+//
+//	Load      object → settings → maps, all in the kernel, nothing attached
+//	Attach    native, else generic, and it says which
+//	Register  a worker's AF_XDP socket takes its place on a queue
+//	Close     detached, every descriptor closed
+//
+// The attachment is a BPF link: it goes when the process does, however it ends.
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/unspan/unspan/bpf"
+)
+
+// maxFeeds is bounded by the 16 bits of an id that name a slot.
+const maxFeeds = 1<<16 - 1
+
+// Datapath is the kernel half in the kernel. Its methods may be called from any
+// goroutine, except Close, which must come last.
+type Datapath struct {
+	config  Config
+	objects bpf.DecapObjects
+	link    link.Link
+	mode    Mode
+}
+
+// Load puts the program and its maps into the kernel. It attaches nothing.
+func Load(config Config) (*Datapath, error) {
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("loading the XDP program: %w", err)
+	}
+	spec, err := bpf.LoadDecap()
+	if err != nil {
+		return nil, fmt.Errorf("reading the embedded XDP program: %w", err)
+	}
+	if err := configure(spec, &config); err != nil {
+		return nil, err
+	}
+	d := &Datapath{config: config}
+	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
+		return nil, fmt.Errorf("loading the XDP program: %w", withCure(err))
+	}
+	if err := d.fill(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// configure is the only place that edits what clang made.
+func configure(spec *ebpf.CollectionSpec, config *Config) error {
+	if err := spec.Variables[bpf.DecapVarSettings].Set(&config.Settings); err != nil {
+		return fmt.Errorf("writing the program's settings: %w", err)
+	}
+	feeds := uint32(config.MaxFeeds)
+	spec.Maps[bpf.DecapMapFeeds].MaxEntries = feeds
+	spec.Maps[bpf.DecapMapFreeFeeds].MaxEntries = feeds
+	spec.Maps[bpf.DecapMapFeedNames].MaxEntries = feeds + 1 // slot 0 is no feed
+	return nil
+}
+
+func (d *Datapath) fill() error {
+	for id := uint32(1); id <= uint32(d.config.MaxFeeds); id++ {
+		if err := d.objects.FreeFeeds.Put(nil, id); err != nil {
+			return fmt.Errorf("filling the list of free feed ids: %w", err)
+		}
+	}
+	if err := d.SetCollectors(d.config.Collectors); err != nil {
+		return err
+	}
+	for _, p := range d.config.Exporters {
+		if err := d.objects.Exporters.Put(prefixKey(p), uint8(1)); err != nil {
+			return fmt.Errorf("listing exporter %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// SetCollectors makes addrs the collector's addresses, while packets flow.
+func (d *Datapath) SetCollectors(addrs []netip.Addr) error {
+	want := make(map[[16]byte]bool, len(addrs))
+	for _, a := range addrs {
+		want[a.As16()] = true
+		if err := d.objects.Collectors.Put(a.As16(), uint8(1)); err != nil {
+			return fmt.Errorf("adding collector address %s: %w", a, err)
+		}
+	}
+	var have [16]byte
+	var one uint8
+	var gone [][16]byte
+	for it := d.objects.Collectors.Iterate(); it.Next(&have, &one); {
+		if !want[have] {
+			gone = append(gone, have)
+		}
+	}
+	for _, a := range gone {
+		if err := d.objects.Collectors.Delete(a); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("removing collector address %s: %w", netip.AddrFrom16(a).Unmap(), err)
+		}
+	}
+	return nil
+}
+
+func prefixKey(p netip.Prefix) bpf.DecapExporterPrefix {
+	bits := p.Bits()
+	if p.Addr().Is4() {
+		bits += 96
+	}
+	return bpf.DecapExporterPrefix{Bits: uint32(bits), Address: p.Addr().As16()}
+}
+
+// Register gives the socket fd its place: it gets the frames of this worker's
+// share of this receive queue. The socket must be bound to the same queue.
+func (d *Datapath) Register(queue, worker, fd int) error {
+	slot := uint32(queue*bpf.MaxWorkers + worker)
+	if err := d.objects.Xsks.Put(slot, uint32(fd)); err != nil {
+		return fmt.Errorf("registering the socket of queue %d, worker %d: %w", queue, worker, err)
+	}
+	return nil
+}
+
+// Program is the loaded XDP program, for test runs.
+func (d *Datapath) Program() *ebpf.Program { return d.objects.Decap }
+
+// Mode is where Attach got the program to run.
+func (d *Datapath) Mode() Mode { return d.mode }
+
+// Detach takes the program off the interface: from here on no frame is
+// redirected any more. The maps live on, so that the last counts can be read.
+func (d *Datapath) Detach() error {
+	if d.link == nil {
+		return nil
+	}
+	err := d.link.Close()
+	d.link = nil
+	if err != nil {
+		return fmt.Errorf("detaching the XDP program: %w", err)
+	}
+	return nil
+}
+
+// Close detaches and frees everything. It may be called again.
+func (d *Datapath) Close() error {
+	return errors.Join(d.Detach(), d.objects.Close())
+}
+
+func withCure(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w: Linux 6.1 or later is needed; unspan check says what this one lacks", err)
+	}
+	return err
+}
