@@ -16,6 +16,7 @@ enum limit {
 	CONTRACT_VERSION = 1,	/* changes when struct record does */
 	MAX_WORKERS = 16,	/* AF_XDP sockets on one receive queue */
 	MAX_QUEUES = 64,	/* receive queues of one interface */
+	MAX_COLLECTORS = 32,	/* addresses of the collector */
 	MAX_PORTS = 4,		/* UDP ports per encapsulation */
 	MAX_GRE_PROTOCOLS = 8,	/* extra GRE protocol numbers */
 	MAX_VLANS = 2,		/* outer tags skipped, inner tags hashed */

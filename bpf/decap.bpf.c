@@ -191,7 +191,7 @@ int decap(struct xdp_md *ctx)
 	};
 	if (!p.label)
 		return XDP_ABORTED;	/* cannot be: a per-CPU array has its one element */
-	__builtin_memset(p.label, 0, sizeof(*p.label));
+	__builtin_memset(p.label, 0, __builtin_offsetof(struct label, datagram));
 	p.label->record.time = bpf_ktime_get_ns();
 	p.cursor.left = p.length;
 

@@ -13,6 +13,17 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type DecapAddressList struct {
+	_       structs.HostLayout
+	Count   uint32
+	Pad     uint32
+	Address [32]struct {
+		_    structs.HostLayout
+		High uint64
+		Low  uint64
+	}
+}
+
 type DecapConfig struct {
 	_            structs.HostLayout
 	Accept       uint32
@@ -71,6 +82,7 @@ type DecapFeedEntry struct {
 		Val uint32
 	}
 	Id    uint32
+	Key   DecapFeedKey
 	State DecapFeedState
 }
 
@@ -98,10 +110,10 @@ type DecapLabel struct {
 	_        structs.HostLayout
 	Record   DecapRecord
 	Key      DecapFeedKey
-	Datagram DecapDatagramKey
 	Fragment uint32
 	Offset   uint32
 	Left     uint32
+	Datagram DecapDatagramKey
 	_        [4]byte
 }
 
@@ -111,6 +123,7 @@ const (
 	DecapLimitCONTRACT_VERSION  DecapLimit = 1
 	DecapLimitMAX_WORKERS       DecapLimit = 16
 	DecapLimitMAX_QUEUES        DecapLimit = 64
+	DecapLimitMAX_COLLECTORS    DecapLimit = 32
 	DecapLimitMAX_PORTS         DecapLimit = 4
 	DecapLimitMAX_GRE_PROTOCOLS DecapLimit = 8
 	DecapLimitMAX_VLANS         DecapLimit = 2
@@ -232,10 +245,11 @@ const (
 	DecapMapCollectors      = "collectors"
 	DecapMapDatagrams       = "datagrams"
 	DecapMapExporters       = "exporters"
-	DecapMapFeedNames       = "feed_names"
+	DecapMapFeedSlots       = "feed_slots"
 	DecapMapFeeds           = "feeds"
 	DecapMapFreeFeeds       = "free_feeds"
 	DecapMapLabels          = "labels"
+	DecapMapRecentFeeds     = "recent_feeds"
 	DecapMapVerdicts        = "verdicts"
 	DecapMapXsks            = "xsks"
 	DecapProgDecap          = "decap"
@@ -297,15 +311,16 @@ type DecapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapMapSpecs struct {
-	Collectors *ebpf.MapSpec `ebpf:"collectors"`
-	Datagrams  *ebpf.MapSpec `ebpf:"datagrams"`
-	Exporters  *ebpf.MapSpec `ebpf:"exporters"`
-	FeedNames  *ebpf.MapSpec `ebpf:"feed_names"`
-	Feeds      *ebpf.MapSpec `ebpf:"feeds"`
-	FreeFeeds  *ebpf.MapSpec `ebpf:"free_feeds"`
-	Labels     *ebpf.MapSpec `ebpf:"labels"`
-	Verdicts   *ebpf.MapSpec `ebpf:"verdicts"`
-	Xsks       *ebpf.MapSpec `ebpf:"xsks"`
+	Collectors  *ebpf.MapSpec `ebpf:"collectors"`
+	Datagrams   *ebpf.MapSpec `ebpf:"datagrams"`
+	Exporters   *ebpf.MapSpec `ebpf:"exporters"`
+	FeedSlots   *ebpf.MapSpec `ebpf:"feed_slots"`
+	Feeds       *ebpf.MapSpec `ebpf:"feeds"`
+	FreeFeeds   *ebpf.MapSpec `ebpf:"free_feeds"`
+	Labels      *ebpf.MapSpec `ebpf:"labels"`
+	RecentFeeds *ebpf.MapSpec `ebpf:"recent_feeds"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
+	Xsks        *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // DecapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -341,15 +356,16 @@ func (o *DecapObjects) Close() error {
 //
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapMaps struct {
-	Collectors *ebpf.Map `ebpf:"collectors"`
-	Datagrams  *ebpf.Map `ebpf:"datagrams"`
-	Exporters  *ebpf.Map `ebpf:"exporters"`
-	FeedNames  *ebpf.Map `ebpf:"feed_names"`
-	Feeds      *ebpf.Map `ebpf:"feeds"`
-	FreeFeeds  *ebpf.Map `ebpf:"free_feeds"`
-	Labels     *ebpf.Map `ebpf:"labels"`
-	Verdicts   *ebpf.Map `ebpf:"verdicts"`
-	Xsks       *ebpf.Map `ebpf:"xsks"`
+	Collectors  *ebpf.Map `ebpf:"collectors"`
+	Datagrams   *ebpf.Map `ebpf:"datagrams"`
+	Exporters   *ebpf.Map `ebpf:"exporters"`
+	FeedSlots   *ebpf.Map `ebpf:"feed_slots"`
+	Feeds       *ebpf.Map `ebpf:"feeds"`
+	FreeFeeds   *ebpf.Map `ebpf:"free_feeds"`
+	Labels      *ebpf.Map `ebpf:"labels"`
+	RecentFeeds *ebpf.Map `ebpf:"recent_feeds"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
+	Xsks        *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *DecapMaps) Close() error {
@@ -357,10 +373,11 @@ func (m *DecapMaps) Close() error {
 		m.Collectors,
 		m.Datagrams,
 		m.Exporters,
-		m.FeedNames,
+		m.FeedSlots,
 		m.Feeds,
 		m.FreeFeeds,
 		m.Labels,
+		m.RecentFeeds,
 		m.Verdicts,
 		m.Xsks,
 	)

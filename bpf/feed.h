@@ -7,29 +7,62 @@
 #include "sequence.h"
 
 /* Out of line: it runs once in a feed's life and wants stack of its own. */
-static __noinline struct feed_entry *make_feed(struct feed_key *key)
+static __noinline __u32 make_feed(struct feed_key *key)
 {
-	struct feed_entry blank = {};
+	__u32 id = 0, slot;
 
-	if (!key || bpf_map_pop_elem(&free_feeds, &blank.id))
-		return NULL;
-	if (bpf_map_update_elem(&feeds, key, &blank, BPF_NOEXIST)) {
-		/* Another CPU was first, or the table is full: the id goes back. */
-		bpf_map_push_elem(&free_feeds, &blank.id, BPF_ANY);
-	} else {
-		__u32 slot = blank.id & 0xffff;
-
-		bpf_map_update_elem(&feed_names, &slot, key, BPF_ANY);
+	if (!key || bpf_map_pop_elem(&free_feeds, &id))
+		return 0;
+	slot = id & 0xffff;
+	struct feed_entry *feed = bpf_map_lookup_elem(&feeds, &slot);
+	if (!feed)
+		return 0;
+	/* The slot is nobody's until its number is in feed_slots. */
+	__builtin_memset(&feed->state, 0, sizeof(feed->state));
+	feed->key = *key;
+	feed->id = id;
+	if (bpf_map_update_elem(&feed_slots, key, &slot, BPF_NOEXIST)) {
+		feed->id = 0;		/* another CPU was first, or the table is full */
+		bpf_map_push_elem(&free_feeds, &id, BPF_ANY);
+		__u32 *other = bpf_map_lookup_elem(&feed_slots, key);
+		return other ? *other : 0;
 	}
-	return bpf_map_lookup_elem(&feeds, key);
+	return slot;
+}
+
+static __always_inline int same_feed(const struct feed_key *one, const struct feed_key *other)
+{
+	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
+	__u64 difference = 0;
+
+	for (unsigned int i = 0; i < sizeof(*one) / sizeof(*a); i++)
+		difference |= a[i] ^ b[i];
+	return !difference;
 }
 
 /* A full table costs a feed its own books, never its packets: record.feed stays 0. */
 static __always_inline struct feed_entry *find_feed(struct packet *p)
 {
-	struct feed_entry *feed = bpf_map_lookup_elem(&feeds, &p->label->key);
+	struct feed_key *key = &p->label->key;
+	const __u32 *tail = (const __u32 *)(key->exporter + 12);
+	__u32 guess = (*tail ^ key->key * 31 ^ key->session) * 0x9e3779b1U >> 24;
+	__u32 *recent = bpf_map_lookup_elem(&recent_feeds, &guess);
+	struct feed_entry *feed;
+	__u32 slot;
 
-	return feed ? feed : make_feed(&p->label->key);
+	if (!recent)
+		return NULL;	/* cannot be: guess is below RECENT_FEEDS */
+	slot = *recent;
+	feed = bpf_map_lookup_elem(&feeds, &slot);
+	if (feed && feed->id && same_feed(&feed->key, key))
+		return feed;
+
+	__u32 *known = bpf_map_lookup_elem(&feed_slots, key);
+	slot = known ? *known : make_feed(key);
+	if (!slot)
+		return NULL;
+	*recent = slot;
+	return bpf_map_lookup_elem(&feeds, &slot);
 }
 
 /* Counts the packet and its number; kept: it goes on to user space. */

@@ -10,8 +10,18 @@
 /* A feed as the kernel keeps it. The lock makes its books exact when RSS spreads a feed over CPUs. */
 struct feed_entry {
 	struct bpf_spin_lock lock;
-	__u32 id;		/* what record.feed says */
+	__u32 id;		/* what record.feed says; 0: the slot is free */
+	struct feed_key key;
 	struct feed_state state;
+};
+
+/* The collector's addresses, those in use first. */
+struct address_list {
+	__u32 count;
+	__u32 pad;
+	struct {
+		__u64 high, low;	/* as they lie in memory, network order */
+	} address[MAX_COLLECTORS];
 };
 
 /* Key of an outer datagram while its fragments arrive, RFC 791 3.2, RFC 8200 4.5. */
@@ -24,6 +34,8 @@ struct datagram_key {
 };
 
 enum datagram_kind { DATAGRAM_UNKNOWN, DATAGRAM_TUNNEL, DATAGRAM_OTHER };
+
+#define RECENT_FEEDS 256
 
 /* Key of the exporter list: a prefix over the 16-byte address. */
 struct exporter_prefix {
@@ -41,10 +53,10 @@ struct {
 
 /* The collector's addresses. Written by the loader, now and when they change. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u8[16]);
-	__type(value, __u8);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct address_list);
 } collectors SEC(".maps");
 
 /* Exporters that may send, when settings.list_exporters. Written by the loader. */
@@ -56,21 +68,32 @@ struct {
 	__type(value, __u8);
 } exporters SEC(".maps");
 
-/* The feed table. The program adds, user space reads and takes idle ones out. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct feed_key);
-	__type(value, struct feed_entry);
-} feeds SEC(".maps");
-
-/* Whose feed an id is, index id & 0xffff. The program writes, user space reads. */
+/* The feeds, index id & 0xffff; slot 0 is none. The program fills slots, user space reads and frees idle ones. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4097);
 	__type(key, __u32);
-	__type(value, struct feed_key);
-} feed_names SEC(".maps");
+	__type(value, struct feed_entry);
+} feeds SEC(".maps");
+
+/* Where a feed's slot is. The program adds, user space takes out what it frees. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct feed_key);
+	__type(value, __u32);
+} feed_slots SEC(".maps");
+
+/*
+ * The slots of the feeds this CPU saw last: a guess that spares hashing 40 bytes.
+ * The slot itself says whether the guess is right. Only the program.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RECENT_FEEDS);
+	__type(key, __u32);
+	__type(value, __u32);
+} recent_feeds SEC(".maps");
 
 /* Ids that are free. User space puts them in, the program takes one for each new feed. */
 struct {

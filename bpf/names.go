@@ -89,6 +89,8 @@ const (
 	RecordVersion = uint8(DecapLimitCONTRACT_VERSION)
 	// MaxWorkers is the number of AF_XDP sockets one receive queue can feed.
 	MaxWorkers = int(DecapLimitMAX_WORKERS)
+	// MaxCollectors is the number of addresses the collector can have.
+	MaxCollectors = int(DecapLimitMAX_COLLECTORS)
 	// MaxQueues is the number of receive queues of one interface that can be served.
 	MaxQueues = int(DecapLimitMAX_QUEUES)
 	// NoPlatform in Record.Platform: the frame carried no ERSPAN III subheader.

@@ -109,13 +109,25 @@ static __always_inline enum verdict parse_ip6(struct packet *p)
 	return VERDICT_NONE;
 }
 
+static __always_inline int is_collector(const __u8 *address)
+{
+	const __u64 *half = (const __u64 *)address;
+	__u32 all = 0;
+	struct address_list *list = bpf_map_lookup_elem(&collectors, &all);
+
+	for (__u32 i = 0; list && i < MAX_COLLECTORS && i < list->count; i++)
+		if (list->address[i].high == half[0] && list->address[i].low == half[1])
+			return 1;
+	return 0;
+}
+
 /* Is the datagram one for us to open? Moves nothing. */
 static __always_inline enum verdict check_destination(struct packet *p)
 {
 	if (p->protocol != IPPROTO_GRE &&
 	    !(p->protocol == IPPROTO_UDP && (accepted(ENCAP_VXLAN) || accepted(ENCAP_GENEVE))))
 		return p->label->fragment ? VERDICT_PASS_FRAGMENT : VERDICT_PASS_NOT_TUNNEL;
-	if (!settings.any_destination && !bpf_map_lookup_elem(&collectors, p->label->key.collector))
+	if (!settings.any_destination && !is_collector(p->label->key.collector))
 		return VERDICT_PASS_NOT_COLLECTOR;
 	return VERDICT_NONE;
 }
@@ -125,6 +137,7 @@ static __always_inline void name_datagram(struct packet *p)
 	__builtin_memcpy(p->label->datagram.source, p->label->key.exporter, sizeof(p->label->datagram.source));
 	__builtin_memcpy(p->label->datagram.destination, p->label->key.collector, sizeof(p->label->datagram.destination));
 	p->label->datagram.protocol = p->protocol;
+	__builtin_memset(p->label->datagram.pad, 0, sizeof(p->label->datagram.pad));
 }
 
 static __always_inline void remember_datagram(struct packet *p, __u32 kind)

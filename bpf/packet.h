@@ -28,10 +28,10 @@ struct cursor {
 struct label {
 	struct record record;
 	struct feed_key key;
-	struct datagram_key datagram;	/* valid when fragment */
 	__u32 fragment;			/* enum fragment_position */
 	__u32 offset;			/* cursor, while it is settled */
 	__u32 left;
+	struct datagram_key datagram;	/* set when fragment; all before it begins as zeros */
 };
 
 /* The label of the packet a CPU is at. Only the program. */

@@ -196,7 +196,7 @@ static __always_inline void intersect(struct rule_set *fits, __u32 id)
 {
 	struct rule_set *set = bpf_map_lookup_elem(&rule_sets, &id);
 
-	for (int i = 0; i < RULE_WORDS; i++)
+	for (__u32 i = 0; i < RULE_WORDS; i++)
 		if (i < policy.words)
 			fits->words[i] &= set ? set->words[i] : 0;
 }
@@ -256,7 +256,7 @@ __noinline int next_rule(const struct feed_key *key, __u32 vlan, __u32 direction
 	look_at_address(&fits, SIDE_EXPORTER, key->exporter);
 	look_at_address(&fits, SIDE_COLLECTOR, key->collector);
 
-	for (int i = 0; i < RULE_WORDS; i++)
+	for (__u32 i = 0; i < RULE_WORDS; i++)
 		if (i < policy.words && fits.words[i]) {
 			__u32 rule = i * 64 + lowest_bit(fits.words[i]);
 

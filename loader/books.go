@@ -32,22 +32,26 @@ type Feed struct {
 	State bpf.FeedState
 }
 
-// Feeds reads the whole feed table, each entry under its lock.
+// Feeds reads the feed table, each entry under its lock, in the order in which
+// the feeds were first given a slot.
 func (d *Datapath) Feeds() ([]Feed, error) {
 	const some = 256
 	var (
 		feeds  []Feed
-		keys   [some]bpf.FeedKey
+		slots  [some]uint32
 		values [some]bpf.DecapFeedEntry
 		cursor ebpf.MapBatchCursor
 	)
 	for {
-		n, err := d.objects.Feeds.BatchLookup(&cursor, keys[:], values[:], &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
+		n, err := d.objects.Feeds.BatchLookup(&cursor, slots[:], values[:], &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil, fmt.Errorf("reading the feed table: %w", err)
 		}
 		for i := range n {
-			feeds = append(feeds, Feed{ID: values[i].Id, Key: keys[i], State: values[i].State})
+			// An id without packets is a slot whose feed is just being made.
+			if v := &values[i]; v.Id != 0 && v.State.Packets != 0 {
+				feeds = append(feeds, Feed{ID: v.Id, Key: v.Key, State: v.State})
+			}
 		}
 		if err != nil { // ErrKeyNotExist ends the table
 			return feeds, nil
@@ -57,9 +61,13 @@ func (d *Datapath) Feeds() ([]Feed, error) {
 
 // FeedKey says whose feed id is. It is one system call: for the first frame of
 // a feed, not for every frame.
-func (d *Datapath) FeedKey(id uint32) (key bpf.FeedKey, err error) {
-	if err := d.objects.FeedNames.Lookup(id&0xffff, &key); err != nil {
-		return key, fmt.Errorf("looking up feed %d: %w", id, err)
+func (d *Datapath) FeedKey(id uint32) (bpf.FeedKey, error) {
+	var entry bpf.DecapFeedEntry
+	if err := d.objects.Feeds.Lookup(id&0xffff, &entry); err != nil {
+		return bpf.FeedKey{}, fmt.Errorf("looking up feed %d: %w", id, err)
 	}
-	return key, nil
+	if entry.Id != id {
+		return bpf.FeedKey{}, fmt.Errorf("looking up feed %d: it has left the table", id)
+	}
+	return entry.Key, nil
 }

@@ -10,6 +10,7 @@
 package loader
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,9 +62,9 @@ func configure(spec *ebpf.CollectionSpec, config *Config) error {
 		return fmt.Errorf("writing the program's settings: %w", err)
 	}
 	feeds := uint32(config.MaxFeeds)
-	spec.Maps[bpf.DecapMapFeeds].MaxEntries = feeds
+	spec.Maps[bpf.DecapMapFeedSlots].MaxEntries = feeds
 	spec.Maps[bpf.DecapMapFreeFeeds].MaxEntries = feeds
-	spec.Maps[bpf.DecapMapFeedNames].MaxEntries = feeds + 1 // slot 0 is no feed
+	spec.Maps[bpf.DecapMapFeeds].MaxEntries = feeds + 1 // slot 0 is no feed
 	return nil
 }
 
@@ -86,25 +87,17 @@ func (d *Datapath) fill() error {
 
 // SetCollectors makes addrs the collector's addresses, while packets flow.
 func (d *Datapath) SetCollectors(addrs []netip.Addr) error {
-	want := make(map[[16]byte]bool, len(addrs))
-	for _, a := range addrs {
-		want[a.As16()] = true
-		if err := d.objects.Collectors.Put(a.As16(), uint8(1)); err != nil {
-			return fmt.Errorf("adding collector address %s: %w", a, err)
-		}
+	if len(addrs) > bpf.MaxCollectors {
+		return fmt.Errorf("setting collector addresses: %d of them, at most %d fit: name those that receive mirror feeds, or accept any destination", len(addrs), bpf.MaxCollectors)
 	}
-	var have [16]byte
-	var one uint8
-	var gone [][16]byte
-	for it := d.objects.Collectors.Iterate(); it.Next(&have, &one); {
-		if !want[have] {
-			gone = append(gone, have)
-		}
+	list := bpf.DecapAddressList{Count: uint32(len(addrs))}
+	for i, a := range addrs {
+		b := a.As16()
+		list.Address[i].High = binary.NativeEndian.Uint64(b[:8])
+		list.Address[i].Low = binary.NativeEndian.Uint64(b[8:])
 	}
-	for _, a := range gone {
-		if err := d.objects.Collectors.Delete(a); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("removing collector address %s: %w", netip.AddrFrom16(a).Unmap(), err)
-		}
+	if err := d.objects.Collectors.Put(uint32(0), &list); err != nil {
+		return fmt.Errorf("setting collector addresses: %w", err)
 	}
 	return nil
 }

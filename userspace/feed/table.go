@@ -7,6 +7,7 @@
 package feed
 
 import (
+	"fmt"
 	"iter"
 
 	"github.com/unspan/unspan/bpf"
@@ -71,12 +72,12 @@ func (t *Table) find(key *bpf.FeedKey) uint32 {
 	return id
 }
 
-// Key returns the identity of the feed with this id, false when there is none.
-func (t *Table) Key(id uint32) (bpf.FeedKey, bool) {
+// FeedKey says whose feed id is.
+func (t *Table) FeedKey(id uint32) (bpf.FeedKey, error) {
 	if id == 0 || int(id) > len(t.keys) {
-		return bpf.FeedKey{}, false
+		return bpf.FeedKey{}, fmt.Errorf("looking up feed %d: there are %d", id, len(t.keys))
 	}
-	return t.keys[id-1], true
+	return t.keys[id-1], nil
 }
 
 // All yields every feed with its books, in the order the feeds appeared.
