@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/feed"
 )
 
 // The JSON form. Its names are a promise to scripts: lines and boxes by name,
@@ -38,8 +39,8 @@ type (
 
 	jsonFeed struct {
 		Name      string        `json:"name"`
-		Exporter  string        `json:"exporter"`
-		Collector string        `json:"collector"`
+		Exporter  string        `json:"exporter"`  // "": RSPAN and native have none
+		Collector string        `json:"collector"` // likewise
 		Encap     string        `json:"encapsulation"`
 		Session   uint16        `json:"session"`
 		Key       *uint32       `json:"key"` // null: the sender set none
@@ -103,9 +104,9 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 
 func (f *Feed) json() jsonFeed {
 	j := jsonFeed{
-		Name:      f.Name,
-		Exporter:  address(f.Key.Exporter),
-		Collector: address(f.Key.Collector),
+		Name:      f.Name(),
+		Exporter:  address(feed.Exporter(&f.Key)),
+		Collector: address(feed.Collector(&f.Key)),
 		Encap:     bpf.EncapName(bpf.Encap(f.Key.Encap)),
 		Session:   f.Key.Session,
 		Packets:   f.State.Packets,

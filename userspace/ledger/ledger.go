@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/feed"
 )
 
 // Snapshot holds the counters of one run at one moment.
@@ -54,10 +55,12 @@ type Snapshot struct {
 
 // Feed is one mirror stream and what is known of it.
 type Feed struct {
-	Name  string // like 192.0.2.7/erspan2/1000
 	Key   bpf.FeedKey
 	State bpf.FeedState
 }
+
+// Name is the feed's name everywhere: 192.0.2.7/erspan2/1000.
+func (f *Feed) Name() string { return feed.Name(&f.Key) }
 
 // Expected is how many packets the sender sent by its own numbering, from the
 // first one seen to the newest. Zero for a feed without sequence numbers.

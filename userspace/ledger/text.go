@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/unspan/unspan/userspace/feed"
 )
 
 // TextOptions says how much to print. The zero value prints what is not zero,
@@ -121,8 +123,8 @@ type column struct {
 }
 
 var feedColumns = [...]column{
-	{head: "feed", left: true, cell: func(f *Feed) string { return f.Name }},
-	{head: "collector", left: true, cell: func(f *Feed) string { return address(f.Key.Collector) }},
+	{head: "feed", left: true, cell: (*Feed).Name},
+	{head: "collector", left: true, cell: func(f *Feed) string { return address(feed.Collector(&f.Key)) }},
 	{head: "packets", cell: func(f *Feed) string { return group(f.State.Packets) }},
 	{head: "bytes", cell: func(f *Feed) string { return group(f.State.Bytes) }},
 	{head: "kept", cell: func(f *Feed) string { return group(f.State.Kept) }},
@@ -150,7 +152,7 @@ func (s *Snapshot) writeFeeds(b *bytes.Buffer, o TextOptions) {
 	}
 	feeds := slices.Clone(s.Feeds)
 	slices.SortFunc(feeds, func(x, y Feed) int {
-		return cmp.Or(cmp.Compare(y.State.Packets, x.State.Packets), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(y.State.Packets, x.State.Packets), cmp.Compare(x.Name(), y.Name()))
 	})
 	var rest []Feed
 	if o.Feeds > 0 && len(feeds) > o.Feeds {
@@ -256,11 +258,10 @@ func count(n uint64, one, many string) string {
 
 func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
-// address is an address of the contract as text; "-" when there is none.
-func address(a [16]uint8) string {
-	addr := netip.AddrFrom16(a).Unmap()
-	if addr == netip.IPv6Unspecified() {
-		return "-"
+// address is empty for the feeds that have none: RSPAN and native.
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
 	}
-	return addr.String()
+	return a.String()
 }
