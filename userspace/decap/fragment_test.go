@@ -7,6 +7,7 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/decap"
+	"github.com/unspan/unspan/userspace/feed"
 )
 
 // Hashes of the datagrams here.
@@ -163,4 +164,76 @@ func TestFragmentMemory(t *testing.T) {
 // the high half in the source address.
 func numbered(frame []byte, id uint32) []byte {
 	return with(with(frame, l3+4, u16(uint16(id))...), l3+14, u16(uint16(id>>16))...)
+}
+
+// TestDatagram: a datagram put together is decapsulated, and counted in its
+// feed's books once: by its first fragment, or when that one was too short to
+// say whose it is, as a whole.
+func TestDatagram(t *testing.T) {
+	const done = now + 5
+	short := fragment4(eth(0x0800, ip4(47, gre(0x1000, 0x88be, 77), erspan2(0, 0)[:4])), 0, true)
+	rows := []struct {
+		name  string
+		first []byte
+		bytes uint64 // in the feed's books: of the fragment or of the inner frame
+		gap   uint32
+	}{
+		{"the first fragment says whose", head4, uint64(len(head4)), 3},
+		{"the headers go on in the next", short, uint64(len(inside)), 0},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			s := everything()
+			feeds := feed.NewTable(feed.Max)
+			e := decap.New(s.config, s.collectors, nil, feeds)
+			first, _, _ := e.Decap(slices.Clone(row.first), now)
+			first.Flags |= bpf.RecordNICTime
+			first.Gap = row.gap
+			rec, inner, v := e.Datagram(slices.Clone(type2), &first, done)
+			if v != bpf.RedirectInner {
+				t.Fatalf("verdict %s", bpf.VerdictName(v))
+			}
+			want := of(bpf.EncapERSPAN2, inside, tag, sequence(77), flags(bpf.RecordNICTime),
+				func(r *bpf.Record) { r.Time = done; r.Gap = row.gap })
+			if rec != *want {
+				t.Errorf("record %+v\nwant   %+v", rec, *want)
+			}
+			if !bytes.Equal(inner, inside) {
+				t.Errorf("inner % x", inner)
+			}
+			books := 0
+			for _, state := range feeds.All() {
+				books++
+				if state.Packets != 1 || state.Bytes != row.bytes || state.Sequence.Received != 1 {
+					t.Errorf("books %+v, want 1 packet of %d bytes", state, row.bytes)
+				}
+			}
+			if books != 1 {
+				t.Errorf("%d feeds, want 1", books)
+			}
+			frames, datagrams := e.Frames(), e.Datagrams()
+			wantFrames := decap.Tallies{bpf.RedirectFragment: {Packets: 1, Bytes: uint64(len(row.first))}}
+			wantDatagrams := decap.Tallies{bpf.RedirectInner: {Packets: 1, Bytes: uint64(len(type2))}}
+			if frames != wantFrames || datagrams != wantDatagrams {
+				t.Errorf("frames %v, datagrams %v", frames, datagrams)
+			}
+		})
+	}
+	t.Run("without Ethernet", func(t *testing.T) {
+		first := bpf.Record{Flags: bpf.RecordFragment | bpf.RecordRawIP, Encap: uint8(bpf.EncapERSPAN2), Feed: 9}
+		rec, inner, v := everything().engine().Datagram(type2[l3:], &first, done)
+		if v != bpf.RedirectInner || rec.Feed != 9 || !bytes.Equal(inner, inside) {
+			t.Errorf("verdict %s, feed %d, inner % x", bpf.VerdictName(v), rec.Feed, inner)
+		}
+	})
+	t.Run("not a tunnel after all", func(t *testing.T) {
+		s := everything()
+		e := s.engine()
+		if _, inner, v := e.Datagram(with(type2, l5, 0x20), &bpf.Record{}, done); v != bpf.DropERSPANVersion || inner != nil {
+			t.Errorf("verdict %s", bpf.VerdictName(v))
+		}
+		if frames := e.Frames(); frames != (decap.Tallies{}) {
+			t.Errorf("frames %v", frames)
+		}
+	})
 }

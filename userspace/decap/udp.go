@@ -9,9 +9,8 @@ const (
 
 	vxlanVNI = 0x08 // I: the VNI is valid
 
-	geneveVersion  = 0xc0 // of byte 0
-	geneveOptions  = 0x3f // of byte 0: length in 4-byte words
-	geneveCritical = 0x40 // of byte 1: C, an option must be understood
+	geneveVersion = 0xc0 // of byte 0
+	geneveOptions = 0x3f // of byte 0: length in 4-byte words
 )
 
 // udp takes a UDP header, RFC 768, and finds the tunnel by its destination port:
@@ -64,7 +63,9 @@ func (p *packet) vxlan() bpf.Verdict {
 	return bpf.VerdictNone
 }
 
-// geneve takes a Geneve header and its options, RFC 8926 3.4, 3.5.
+// geneve takes a Geneve header, RFC 8926 3.4, and its options, 3.5. They say
+// nothing of the frame, so none needs to be understood, critical or not: real
+// senders mark theirs critical, and a mirror's frame is not ours to refuse.
 func (e *Engine) geneve(p *packet) bpf.Verdict {
 	header := p.take(geneveSize)
 	if header == nil {
@@ -75,9 +76,6 @@ func (e *Engine) geneve(p *packet) bpf.Verdict {
 	}
 	if !p.skip(int(header[0]&geneveOptions) * 4) {
 		return bpf.DropUDPShort
-	}
-	if header[1]&geneveCritical != 0 {
-		return bpf.DropGeneveCritical
 	}
 	switch be16(header[2:]) {
 	case greBridging:
