@@ -66,12 +66,8 @@ static __always_inline enum verdict open_tunnel(struct packet *p)
 /* A tap's frame is its own inner frame, whatever it looked like on the way here. */
 static __always_inline enum verdict take_native(struct packet *p)
 {
-	struct record blank = { .time = p->label->record.time };
-
-	p->label->record = blank;
-	__builtin_memset(&p->label->key, 0, sizeof(p->label->key));
+	__builtin_memset(p->label, 0, __builtin_offsetof(struct label, datagram));
 	p->label->key.encap = ENCAP_NATIVE;
-	p->label->fragment = FRAGMENT_NONE;
 	p->cursor.at = p->start;
 	p->cursor.left = p->length;
 	return measure_inner(p);
@@ -126,6 +122,8 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 		return VERDICT_PASS_NO_SOCKET;
 	if (is_stranger(p))
 		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
+	/* Reading the clock costs as much as all parsing: not before it is needed. */
+	p->label->record.time = bpf_ktime_get_ns();
 	if (!settings.multi_buffer && p->start + p->length > p->cursor.data_end)
 		v = VERDICT_DROP_TOO_BIG;
 	if (p->label->key.encap != ENCAP_NONE) {
@@ -192,7 +190,6 @@ int decap(struct xdp_md *ctx)
 	if (!p.label)
 		return XDP_ABORTED;	/* cannot be: a per-CPU array has its one element */
 	__builtin_memset(p.label, 0, __builtin_offsetof(struct label, datagram));
-	p.label->record.time = bpf_ktime_get_ns();
 	p.cursor.left = p.length;
 
 	enum verdict v = classify(&p);

@@ -9,149 +9,221 @@
  *	steps    [ packet 0 | packet 1 | packet 0 | ... ]  one pass of the feed, in order
  *	packets  [ layout, bytes ] [ layout, bytes ] ...   wrapped by userspace/mirror
  *
- * A live frame comes back as its receiver left it (page_pool recycles the page
- * and nobody restores it), so every byte is written every time.
+ * A live frame comes back as its receiver left it: the page pool recycles its
+ * page and restores only the bounds (reset_ctx in net/bpf/test_run.c). So every
+ * byte is written every time.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define CHUNK 64		/* bytes copied between two bounds checks */
-#define MIRROR_MAX_LENGTH 3392	/* of a wrapped packet; a live frame is one page less its overhead */
-#define MIRROR_COST_SHIFT 8	/* mirror_packet.cost is ns << 8 */
-#define OFFSET_MASK 0xfff	/* tells the verifier that offsets are small */
+#define COST_SHIFT 8		/* packet.cost and state.budget are ns << 8 */
+#define STALL 50000		/* ns between two looks at the clock that are still one run */
+#define MAX_DEBT 100000000	/* ns of lost time that are made up for */
+#define OFFSET_MASK 0xfff	/* frames are smaller than a page; this tells the verifier */
 
-/* One wrapped packet, complete but for what differs each time. Offsets are from its first byte; 0: absent. */
-struct mirror_packet {
-	__u64 cost;		/* time until the next packet is due, ns << MIRROR_COST_SHIFT */
-	__u64 clock_base;	/* ticks of the sender's clock at mirror_settings.start */
+/*
+ * One wrapped packet, complete but for what differs each time. Offsets count
+ * from its first byte, 0 means that it has no such field.
+ */
+struct packet {
+	__u64 cost;		/* time this packet takes of the rate, ns << COST_SHIFT */
+	__u64 clock_base;	/* ticks of the sender's clock at settings.start */
 	__u32 clock_multiplier;	/* ticks = clock_base + ns * multiplier / divisor */
 	__u32 clock_divisor;
 	__u32 sequence_mask;	/* 0x3fffffff for senders that count in 30 bits */
-	__u16 length;		/* bytes, at least CHUNK */
+	__u16 length;		/* bytes */
 	__u16 sequence;		/* GRE sequence number */
-	__u16 checksum;		/* GRE checksum, computed with what follows as 0 */
+	__u16 checksum;		/* GRE checksum; what is written later counts as 0 in it */
 	__u16 time;		/* ERSPAN III timestamp */
 	__u16 time_high;	/* its upper half in the platform subheader */
-	__u16 identification;	/* IPv4 identification; the header checksum lies 6 bytes on */
+	__u16 seconds;		/* the seconds of it there, time being ns: IEEE 1588 */
+	__u16 identification;	/* IPv4; the header checksum lies 8 bytes into the same header */
 	__u16 fragment;		/* IPv6 fragment identification */
-	__u8 seconds;		/* 1: time is ns and time_high is s, as in IEEE 1588 */
-	__u8 pad[5];
+	__u8 pad[8];
 	__u8 bytes[];
 };
 
-/* One packet of a pass. */
-struct mirror_step {
+/* One frame of a pass. */
+struct step {
 	__u32 packet;	/* index into packets */
 	__u32 number;	/* sequence number in the first pass */
 	__u32 stride;	/* how far the number moves from pass to pass */
 };
 
-struct mirror_settings {
-	__u64 start;		/* CLOCK_MONOTONIC ns that clock_base belongs to */
+struct settings {
+	__u64 start;		/* CLOCK_MONOTONIC ns */
 	__u32 steps;		/* of one pass */
-	__u32 value_size;	/* of the packets map */
-	__u8 paced;		/* 0: as fast as the kernel runs */
-	__u8 pad[7];
+	__u32 capacity;		/* bytes a packet may have */
+	__u32 paced;		/* 0: as fast as the kernel runs */
+	__u32 pad;
 };
-volatile const struct mirror_settings mirror_settings;
+volatile const struct settings settings;
 
-/* One CPU at a time runs the program, so plain words do. */
-struct mirror_state {
-	__u64 sent;	/* packets redirected */
-	__u64 now;	/* CLOCK_MONOTONIC ns when last read */
-	__u64 budget;	/* ns << MIRROR_COST_SHIFT earned and not spent */
-	__u64 debt;	/* earned while nobody ran us; paid back slowly */
+/* Only one CPU at a time runs the program, so these are plain words. */
+struct state {
+	__u64 sent;	/* frames redirected */
+	__u64 refused;	/* frames that could not be: the device has gone */
+	__u64 now;	/* CLOCK_MONOTONIC ns at the last look */
+	__u64 budget;	/* ns << COST_SHIFT earned and not yet spent */
+	__u64 debt;	/* ns that passed while nobody ran the program */
 	__u32 step;
 	__u32 pass;
 };
-struct mirror_state mirror_state;
+struct state state;
 
-/* Written by user space while the program runs: packets to stop at. */
-volatile __u64 mirror_limit __attribute__((section(".data.limit")));
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct mirror_packet) + CHUNK); /* set at load */
-} mirror_packets SEC(".maps");
+/* Frames to stop at. User space writes it while the program runs, so it lies in a map of its own. */
+volatile __u64 limit SEC(".data.limit");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 1);				/* set at load, as is the room for bytes */
 	__type(key, __u32);
-	__type(value, struct mirror_step);
-} mirror_steps SEC(".maps");
+	__type(value, struct packet);
+} packets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);				/* set at load */
+	__type(key, __u32);
+	__type(value, struct step);
+} steps SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(__u32));
-} mirror_device SEC(".maps");
+	__type(key, __u32);
+	__type(value, __u32);
+} device SEC(".maps");
 
-static __always_inline void copy_chunk(void *to, const void *from)
+/*
+ * Whether the rate allows another packet. The clock is read only when what was
+ * earned by the last look is spent. Time that passed unseen (between two test
+ * runs, behind somebody else's interrupt) would come out as one burst: it is
+ * paid back at a quarter over the rate instead.
+ */
+static __always_inline int due(__u64 cost)
 {
-	__u64 *t = to;
-	const __u64 *f = from;
+	if (state.budget >= cost)
+		return 1;
 
-#pragma unroll
-	for (int i = 0; i < CHUNK / 8; i++)
-		t[i] = f[i];
+	__u64 now = bpf_ktime_get_ns();
+	__u64 elapsed = now - state.now;
+	state.now = now;
+	if (elapsed > STALL) {
+		__u64 debt = state.debt + elapsed - STALL;
+		state.debt = debt < MAX_DEBT ? debt : MAX_DEBT;
+		elapsed = STALL;
+	}
+	__u64 extra = elapsed / 4;
+	if (extra > state.debt)
+		extra = state.debt;
+	state.debt -= extra;
+	state.budget += (elapsed + extra) << COST_SHIFT;
+	return state.budget >= cost;
+}
+
+static __always_inline __u32 halves(__u32 word)
+{
+	return (word >> 16) + (word & 0xffff);
+}
+
+/* Adds 16-bit words to an Internet checksum in which they counted as 0 (RFC 1624, eqn. 3). */
+static __always_inline __be16 checksum_add(__be16 checksum, __u32 sum)
+{
+	sum += (__u16)~bpf_ntohs(checksum);
+	sum = halves(sum);
+	sum = halves(sum);
+	return bpf_htons(~sum);
+}
+
+/* Writes a word and returns what it adds to a checksum; 0 where the packet has no such field. */
+static __always_inline __u32 put(void *data, void *data_end, __u16 offset, __u32 word)
+{
+	__be32 *field = data + (offset & OFFSET_MASK);
+
+	if (!offset || (void *)(field + 1) > data_end)
+		return 0;
+	*field = bpf_htonl(word);
+	return halves(word);
+}
+
+/* Writes what differs from packet to packet. */
+static __always_inline void stamp(struct xdp_md *ctx, const struct packet *packet, __u32 number)
+{
+	void *data = (void *)(long)ctx->data;
+	void *data_end = (void *)(long)ctx->data_end;
+	__u32 sum = put(data, data_end, packet->sequence, number & packet->sequence_mask);
+
+	put(data, data_end, packet->fragment, number);
+	if (packet->identification) {
+		__be16 *field = data + (packet->identification & OFFSET_MASK);
+
+		if ((void *)(field + 4) > data_end)
+			return;
+		field[0] = bpf_htons(number);
+		field[3] = checksum_add(field[3], number & 0xffff);
+	}
+	if (packet->time && packet->clock_divisor) {
+		__u64 ns = bpf_ktime_get_ns() - settings.start;
+		__u64 ticks = packet->clock_base + ns * packet->clock_multiplier / packet->clock_divisor;
+		__u32 low = ticks;
+
+		if (packet->seconds) {
+			sum += put(data, data_end, packet->seconds, ticks / 1000000000);
+			low = ticks % 1000000000;
+		}
+		sum += put(data, data_end, packet->time_high, ticks >> 32);
+		sum += put(data, data_end, packet->time, low);
+	}
+	if (packet->checksum) {
+		__be16 *field = data + (packet->checksum & OFFSET_MASK);
+
+		if ((void *)(field + 1) <= data_end)
+			*field = checksum_add(*field, sum);
+	}
 }
 
 SEC("xdp") int mirror(struct xdp_md *ctx)
 {
-	struct mirror_state *state = &mirror_state;
-	void *data = (void *)(long)ctx->data;
-	void *data_end = (void *)(long)ctx->data_end;
-
-	if (state->sent >= mirror_limit)
+	if (state.sent >= limit)
 		return XDP_DROP;
 
-	__u32 at = state->step;
-	struct mirror_step *step = bpf_map_lookup_elem(&mirror_steps, &at);
+	__u32 index = state.step;
+	const struct step *step = bpf_map_lookup_elem(&steps, &index);
 	if (!step)
 		return XDP_DROP;
-	struct mirror_packet *packet = bpf_map_lookup_elem(&mirror_packets, &step->packet);
+	const struct packet *packet = bpf_map_lookup_elem(&packets, &step->packet);
 	if (!packet)
 		return XDP_DROP;
 
+	__u64 cost = packet->cost;
+	if (settings.paced && !due(cost))
+		return XDP_DROP;
+
 	__u32 length = packet->length;
-	__u32 max = mirror_settings.value_size - sizeof(*packet);
-	if (length < CHUNK || length > max)
-		return XDP_DROP;
-	__u32 offset = 0;
-#if VARIANT == 0
-	bpf_xdp_store_bytes(ctx, 0, packet->bytes, length);
-#elif VARIANT == 1
-	for (offset = 0; offset < MIRROR_MAX_LENGTH; offset += CHUNK) {
-		if (offset >= length || offset + CHUNK > max || data + offset + CHUNK > data_end)
-			break;
-		copy_chunk(data + offset, packet->bytes + offset);
+	int surplus = ctx->data_end - ctx->data - length;
+	if (!length || length > settings.capacity ||
+	    bpf_xdp_store_bytes(ctx, 0, (void *)packet->bytes, length))
+		goto refuse;
+	stamp(ctx, packet, step->number + state.pass * step->stride);
+	if (surplus && bpf_xdp_adjust_tail(ctx, -surplus))
+		goto refuse;
+	if (bpf_redirect_map(&device, 0, 0) != XDP_REDIRECT)
+		goto refuse;
+
+	state.sent++;
+	if (settings.paced)
+		state.budget -= cost;
+	if (++state.step == settings.steps) {
+		state.step = 0;
+		state.pass++;
 	}
-#endif
-	data = (void *)(long)ctx->data;
-	data_end = (void *)(long)ctx->data_end;
-	__u32 number = step->number + state->pass * step->stride;
-	offset = packet->sequence & OFFSET_MASK;
-	if (offset) {
-		__be32 *p = data + offset;
-		if ((void *)(p + 1) > data_end)
-			return XDP_DROP;
-		*p = bpf_htonl(number & packet->sequence_mask);
-	}
-	int delta = (int)length - (int)(data_end - data);
-	if (delta && bpf_xdp_adjust_tail(ctx, delta))
-		return XDP_DROP;
-	if (++state->step == mirror_settings.steps) {
-		state->step = 0;
-		state->pass++;
-	}
-	state->sent++;
-	return bpf_redirect_map(&mirror_device, 0, 0);
+	return XDP_REDIRECT;
+refuse:
+	state.refused++;
+	return XDP_DROP;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -26,6 +26,7 @@ enum policy_limit {
 	MAX_RULES = 1024,	/* rules of a policy file, without the default */
 	MAX_FILTERS = 120,	/* different filters; the kernel takes 256 functions in a program */
 	MAX_RANGES = 4096,	/* per dimension */
+	MAX_PREFIXES = 16384,	/* of exporters and collectors together */
 	RULE_WORDS = MAX_RULES / 64,
 	MEMO_SLOTS = 8192,
 };
@@ -131,7 +132,7 @@ struct {
 /* Prefix to set; each side has one of no address bits, so a lookup finds something. Written by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 16384);
+	__uint(max_entries, MAX_PREFIXES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct rule_prefix);
 	__type(value, __u32);
