@@ -1,0 +1,121 @@
+package filter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/bpf"
+)
+
+const (
+	maxExpression   = 4096            // bytes
+	maxInstructions = 4096            // BPF_MAXINSNS, linux/bpf_common.h
+	compileTime     = 5 * time.Second // a name in an expression may ask a name server
+	dltEthernet     = "EN10MB"
+	dltRawIP        = "RAW"
+)
+
+// Compile translates an expression in the language of pcap-filter(7). It runs
+// tcpdump, which opens no device for this and needs no privileges.
+func Compile(ctx context.Context, expression string) (*Filter, error) {
+	switch {
+	case strings.TrimSpace(expression) == "":
+		return nil, errors.New("the expression is empty: leave the key out to match everything")
+	case len(expression) > maxExpression:
+		return nil, fmt.Errorf("the expression is longer than %d bytes", maxExpression)
+	case strings.ContainsRune(expression, 0):
+		return nil, errors.New("the expression contains a zero byte")
+	}
+	f := &Filter{Expression: expression}
+	raw, err := classic(ctx, dltEthernet, expression)
+	if err != nil {
+		return nil, err
+	}
+	if f.ethernet, err = newProgram(raw); err != nil {
+		return nil, fmt.Errorf("%q: %w", expression, err)
+	}
+	var refused *refusal
+	switch raw, err = classic(ctx, dltRawIP, expression); {
+	case errors.As(err, &refused):
+		return f, nil // about Ethernet, ARP, VLANs: no bare IP packet has them
+	case err != nil:
+		return nil, err
+	}
+	if f.rawIP, err = newProgram(raw); err != nil {
+		return nil, fmt.Errorf("%q: %w", expression, err)
+	}
+	return f, nil
+}
+
+// refusal is libpcap's own word about an expression.
+type refusal struct{ expression, reason string }
+
+func (r *refusal) Error() string { return fmt.Sprintf("%q: %s", r.expression, r.reason) }
+
+// classic asks libpcap for the program of an expression.
+func classic(ctx context.Context, linkType, expression string) ([]bpf.RawInstruction, error) {
+	path, err := exec.LookPath("tcpdump")
+	if err != nil {
+		return nil, fmt.Errorf("%q: tcpdump is not installed, and its libpcap compiles filters: apt install tcpdump", expression)
+	}
+	ctx, cancel := context.WithTimeout(ctx, compileTime)
+	defer cancel()
+	// Behind -- nothing is an option, whatever an expression begins with.
+	cmd := exec.CommandContext(ctx, path, "-ddd", "-y", linkType, "--", expression)
+	cmd.Env = []string{"LC_ALL=C"}
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%q: tcpdump gave no answer within %v: use addresses instead of names", expression, compileTime)
+	case err != nil && complaint.Len() > 0:
+		return nil, &refusal{expression, reason(complaint.String())}
+	case err != nil:
+		return nil, fmt.Errorf("%q: running %s: %w", expression, path, err)
+	}
+	program, err := parse(string(out))
+	if err != nil {
+		return nil, fmt.Errorf("%q: reading the program of %s: %w", expression, path, err)
+	}
+	return program, nil
+}
+
+// reason is the last line of what tcpdump wrote, without its name: earlier ones are warnings.
+func reason(complaint string) string {
+	lines := strings.Split(strings.TrimSpace(complaint), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "tcpdump: ")
+}
+
+// parse reads what tcpdump -ddd prints: the number of instructions, then one in
+// each line as four decimal numbers.
+func parse(text string) ([]bpf.RawInstruction, error) {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	count, err := strconv.Atoi(lines[0])
+	if err != nil || count != len(lines)-1 || count == 0 || count > maxInstructions {
+		return nil, fmt.Errorf("%q does not count the %d lines that follow", lines[0], len(lines)-1)
+	}
+	program := make([]bpf.RawInstruction, 0, count)
+	for _, line := range lines[1:] {
+		fields := strings.Fields(line)
+		if len(fields) != 4 {
+			return nil, fmt.Errorf("%q is not an instruction", line)
+		}
+		var numbers [4]uint64
+		for i, bits := range [4]int{16, 8, 8, 32} {
+			if numbers[i], err = strconv.ParseUint(fields[i], 10, bits); err != nil {
+				return nil, fmt.Errorf("%q is not an instruction: %w", line, err)
+			}
+		}
+		program = append(program, bpf.RawInstruction{
+			Op: uint16(numbers[0]), Jt: uint8(numbers[1]), Jf: uint8(numbers[2]), K: uint32(numbers[3]),
+		})
+	}
+	return program, nil
+}
