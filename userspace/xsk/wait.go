@@ -1,0 +1,111 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone is what Wait returns when the interface no longer exists.
+var ErrGone = errors.New("the interface is gone")
+
+const (
+	// longestSleep bounds one sleep. That the interface has gone wakes nobody
+	// (xsk_poll in net/xdp/xsk.c reports no error); it has to be asked for.
+	longestSleep = time.Second
+	// keptSleep bounds it for a worker that still has frames to return.
+	keptSleep = time.Millisecond
+)
+
+// Wait ends the lease as Release does, then blocks until frames have arrived,
+// Wake is called or timeout is over; a negative timeout never is. It may return
+// early. If frames came since the last Wait it looks at the ring for
+// Config.Spin before it sleeps.
+//
+// The error wraps ErrGone when the interface was deleted. An interface that is
+// merely down is no error: it may come up again.
+func (s *Socket) Wait(timeout time.Duration) error {
+	s.Release()
+	if s.rx.Waiting() {
+		return nil
+	}
+	start := time.Now()
+	if s.loaded || s.busyPoll {
+		s.loaded = false
+		for spun := time.Duration(0); spun < s.spin; spun = time.Since(start) {
+			if s.busyPoll {
+				if err := s.enter(); err != nil {
+					return err
+				}
+			}
+			if s.rx.Waiting() {
+				return nil
+			}
+		}
+	}
+	for {
+		limit := longestSleep
+		if timeout >= 0 {
+			limit = min(limit, max(timeout-time.Since(start), 0))
+		}
+		if len(s.freed) > 0 {
+			limit = min(limit, keptSleep)
+		}
+		woken, err := s.sleep(limit)
+		if woken || err != nil || timeout >= 0 && time.Since(start) >= timeout {
+			return err
+		}
+		s.Release()
+	}
+}
+
+// sleep blocks in ppoll, which also tells a driver that asked for it of new
+// frames in the fill ring. It is false when the time was over.
+func (s *Socket) sleep(limit time.Duration) (woken bool, err error) {
+	s.sleeps.Add(1)
+	s.timeout = unix.NsecToTimespec(limit.Nanoseconds())
+	n, err := unix.Ppoll(s.polled[:], &s.timeout, nil)
+	switch {
+	case errors.Is(err, unix.EINTR): // the Go runtime interrupts threads
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("waiting for %s: %w", s.name, err)
+	case n == 0:
+		return false, s.enter()
+	}
+	if s.polled[1].Revents != 0 {
+		var count [8]byte
+		if _, err := unix.Read(s.wakeFD, count[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return true, fmt.Errorf("waiting for %s: reading eventfd: %w", s.name, err)
+		}
+	}
+	return true, nil
+}
+
+// enter calls into the kernel so that the driver looks at the fill ring or,
+// with busy polling, receives.
+func (s *Socket) enter() error {
+	s.entered.Add(1)
+	_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	if errno == unix.ENXIO { // xsk_check_common: not bound, any more
+		return fmt.Errorf("waiting for %s: %w", s.name, ErrGone)
+	}
+	return nil // ENETDOWN and what a driver may say of now will show or pass
+}
+
+// Wake makes a Wait that sleeps return, or the next one that would. Any
+// goroutine may call it, at any time.
+func (s *Socket) Wake() error {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	if s.queue.closed {
+		return nil
+	}
+	one := [8]byte{7: 1, 0: 1} // not zero in either byte order
+	if _, err := unix.Write(s.wakeFD, one[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("waking the worker of %s: %w", s.name, err)
+	}
+	return nil
+}
