@@ -68,7 +68,8 @@ type cold struct {
 	shown      uint64     // bytes when a view last looked
 	shownAt    uint64     // ns
 	shownBytes uint64     // bytes a second at the look before
-	_          [16]byte
+	handshake  uint64     // ns, SYN to the ACK that ends it
+	_          [8]byte
 }
 
 // hole is a stretch of TCP sequence numbers that was jumped over.

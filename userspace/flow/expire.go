@@ -162,6 +162,7 @@ func (t *Table) describe(i uint32, f *Flow) {
 		ID:        c.id,
 		First:     c.first,
 		Last:      e.last,
+		Handshake: c.handshake,
 		ServerRTT: c.serverRTT,
 		ClientRTT: c.clientRTT,
 		FirstByte: c.firstByte,

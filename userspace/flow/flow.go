@@ -48,7 +48,8 @@ type Flow struct {
 	Packets [2]uint64 // scaled by the sampling factor, see Weight
 	Bytes   [2]uint64 // whole frames, original length; scaled likewise
 
-	ServerRTT uint64 // ns between SYN and SYN+ACK, 0 when not seen: mirror to server and back
+	Handshake uint64 // ns between SYN and the ACK that ends the handshake, 0 when not seen
+	ServerRTT uint64 // ns between SYN and SYN+ACK (or RST), 0 when not seen: mirror to server and back
 	ClientRTT uint64 // ns between SYN+ACK and ACK, 0 when not seen: mirror to client and back
 	FirstByte uint64 // ns from the first bytes sent to the first answered (TCP payload; other protocols: packets)
 

@@ -29,7 +29,7 @@ func (p *packet) ipv4(t *Table, b []byte) Counter {
 	p.key[2], p.key[3] = 0, mapped|uint64(be32(b[16:]))
 
 	// A total length of 0 is a frame mirrored before segmentation offload cut it.
-	length := int(be16(b[2:])) - headerLen
+	length := min(int(be16(b[2:])), p.limit) - headerLen
 	if length < 0 {
 		length = len(b) - headerLen + p.cut
 	}
@@ -71,8 +71,8 @@ func (p *packet) ipv6(t *Table, b []byte) Counter {
 	}
 	p.key[0], p.key[1] = be64(b[8:]), be64(b[16:])
 	p.key[2], p.key[3] = be64(b[24:]), be64(b[32:])
-	length := int(be16(b[4:]))
-	if length == 0 {
+	length := min(int(be16(b[4:])), p.limit-40)
+	if length <= 0 {
 		length = len(b) - 40 + p.cut // a jumbogram (RFC 2675), or before segmentation offload
 	}
 	next := b[6]

@@ -17,6 +17,7 @@ type packet struct {
 	weight  uint32
 	slot    uint32 // where the flow is thought to be
 	cut     int    // bytes of the frame that are not there
+	limit   int    // bytes of the IP packet at most
 
 	seq, ack uint32 // TCP
 	payload  uint32 // TCP, bytes
@@ -126,6 +127,9 @@ func (p *packet) shims(t *Table, etherType uint16, rest []byte, nonIP bool) Coun
 			if len(rest) < 8 {
 				return ShortShim
 			}
+			// What frames it may be shorter than the IP packet claims to be:
+			// some access concentrators pad small ones and count the padding.
+			p.limit = max(int(be16(rest[4:]))-2, 0)
 			switch be16(rest[6:]) {
 			case 0x0021:
 				return p.ipv4(t, rest[8:])

@@ -299,6 +299,7 @@ func (r *Row) add(o *Row) {
 		r.First = o.First
 	}
 	r.Last = max(r.Last, o.Last)
+	r.Handshake = max(r.Handshake, o.Handshake)
 	r.ServerRTT = max(r.ServerRTT, o.ServerRTT)
 	r.ClientRTT = max(r.ClientRTT, o.ClientRTT)
 	r.FirstByte = max(r.FirstByte, o.FirstByte)
@@ -328,7 +329,7 @@ func (r *Row) score(order Order) uint64 {
 	case MostLoss:
 		return uint64(r.Retransmissions[0]) + uint64(r.Retransmissions[1]) + uint64(r.OutOfOrder[0]) + uint64(r.OutOfOrder[1])
 	case SlowestHandshake:
-		return r.ServerRTT + r.ClientRTT
+		return max(r.Handshake, r.ServerRTT)
 	case Newest:
 		return r.Last
 	}

@@ -51,6 +51,7 @@ const (
 	// many overlap; more would not fit beside the frames in the nearest cache.
 	batchSize = 64
 	never     = ^uint32(0)
+	maxPacket = 1 << 17 // no IP packet is longer, nor is a frame of one before segmentation
 )
 
 // New makes an empty table and takes all the memory it will ever use. Close
@@ -145,7 +146,7 @@ func (t *Table) Observe(record *bpf.Record, frame []byte, origLen int, timeNS ui
 	p.weight = max(record.Weight, 1)
 	p.packets = uint64(p.weight)
 	p.bytes = uint64(p.weight) * uint64(max(origLen, 0))
-	p.cut = max(origLen-len(frame), 0)
+	p.cut, p.limit = max(origLen-len(frame), 0), maxPacket
 	p.feed = record.Feed
 	t.scope(p, record)
 

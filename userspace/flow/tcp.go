@@ -42,6 +42,9 @@ func (t *Table) tcpEvent(e *hot, c *cold, p *packet) {
 	if p.tcpFlags&tcpRST != 0 {
 		// Its sequence number may be anything, its bytes are no data (RFC 9293 3.5.2).
 		c.resets[side]++
+		if e.state == StateSynSent && side != e.lead && p.tcpFlags&tcpACK != 0 && c.serverRTT == 0 {
+			c.serverRTT = after(p.time, c.syn) // refused: a round trip as well
+		}
 		e.state = StateReset
 		return
 	}
@@ -53,10 +56,7 @@ func (t *Table) tcpEvent(e *hot, c *cold, p *packet) {
 		return
 	}
 	if e.state.opening() && side == e.lead && p.tcpFlags&tcpACK != 0 {
-		if e.state == StateSynReceived && p.ack == c.start[side^1]+1 && p.time > c.synAck {
-			c.clientRTT = p.time - c.synAck
-		}
-		e.state = StateEstablished
+		e.opened(c, p)
 	}
 	if e.bits&bitAwait != 0 && p.payload != 0 {
 		e.firstByte(c, p)
@@ -108,10 +108,12 @@ func (e *hot) synchronize(c *cold, p *packet) {
 		return
 	}
 	e.lead = side ^ 1
-	if e.state == StateSynSent && p.time >= c.syn {
-		c.serverRTT = p.time - c.syn
+	if e.state == StateSynSent {
+		c.serverRTT = after(p.time, c.syn)
+		c.synAck = p.time // the first one after the newest SYN: it is what the ACK answers
+	} else if c.synAck == 0 {
+		c.synAck = p.time
 	}
-	c.synAck = p.time
 	if e.bits>>(side^1)&bitSeq0 == 0 {
 		e.bits |= bitSeq0 << (side ^ 1)
 		e.next[side^1] = p.ack
@@ -119,6 +121,26 @@ func (e *hot) synchronize(c *cold, p *packet) {
 	if e.state <= StateSynSent {
 		e.state = StateSynReceived
 	}
+}
+
+// opened takes the ACK that ends the handshake. It measures the whole of it even
+// where the answer took another path than the mirror's.
+func (e *hot) opened(c *cold, p *packet) {
+	if e.state == StateSynReceived && p.ack == c.start[p.side&1^1]+1 {
+		c.clientRTT = after(p.time, c.synAck)
+	}
+	if c.syn != 0 {
+		c.handshake = after(p.time, c.syn)
+	}
+	e.state = StateEstablished
+}
+
+// after is the time since an earlier one, 0 when the packets changed places.
+func after(time, earlier uint64) uint64 {
+	if time < earlier {
+		return 0
+	}
+	return time - earlier
 }
 
 // reused reports whether a SYN or SYN+ACK begins another connection between the
@@ -155,8 +177,8 @@ func (e *hot) firstByte(c *cold, p *packet) {
 	if e.bits&bitAsked == 0 && c.synAck != 0 {
 		asked = c.synAck + c.clientRTT
 	}
-	if p.time > asked && (e.bits&bitAsked != 0 || c.synAck != 0) {
-		c.firstByte = p.time - asked
+	if e.bits&bitAsked != 0 || c.synAck != 0 {
+		c.firstByte = after(p.time, asked)
 	}
 }
 
