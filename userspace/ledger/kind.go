@@ -1,6 +1,9 @@
 package ledger
 
-import "github.com/unspan/unspan/bpf"
+import (
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/reassembly"
+)
 
 // Kind says what a box means to whoever answers for the capture. Four kinds are
 // losses; they have different causes and cures and are never added up.
@@ -79,4 +82,22 @@ var meanings = [bpf.VerdictCount]meaning{
 
 	bpf.RedirectFragment: {Onward, "redirected: outer fragments"},
 	bpf.RedirectInner:    {Onward, "redirected: inner frames"},
+}
+
+// Why fragments were given up. Where the rest did not come it was lost on the
+// way here, or is in a loss box of an earlier line.
+var givenUp = [reassembly.ReasonCount]meaning{
+	reassembly.Malformed:    {Upstream, "fragments given up: malformed"},
+	reassembly.Misaligned:   {Upstream, "fragments given up: length not a multiple of 8"},
+	reassembly.TooBig:       {Upstream, "fragments given up: datagram too big"},
+	reassembly.Overlap:      {Upstream, "fragments given up: overlap"},
+	reassembly.Inconsistent: {Upstream, "fragments given up: two ends"},
+	reassembly.Timeout:      {Upstream, "fragments given up: the rest never came"},
+	reassembly.Reused:       {Upstream, "fragments given up: IP id used again"},
+
+	// The first copy went on; nothing is lost with the second.
+	reassembly.Duplicate: {Onward, "fragments that came twice"},
+
+	reassembly.EvictedMemory:    {Intended, "fragments given up: memory limit"},
+	reassembly.EvictedDatagrams: {Intended, "fragments given up: datagram limit"},
 }

@@ -6,7 +6,7 @@
 //
 //	wire        expected by sequence  = in order + reordered + strays + lost
 //	XDP         frames seen           = passed, by reason + dropped, by reason + redirected
-//	AF_XDP      redirected            = received + receive ring full + fill ring empty + other
+//	AF_XDP      redirected            = received + receive ring full + fill ring empty + too long
 //	worker      received              = inner frames + fragments, by fate + malformed records
 //	reassembly  datagrams completed   = by verdict, like the XDP line
 //	output      inner frames kept     = written + lost to backlog + refused + not wanted
@@ -24,15 +24,17 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/xsk"
 )
 
 // Snapshot holds the counters of one run at one moment.
 //
 // A pipeline at work moves packets while it is being read. Fill a live snapshot
-// from the output backwards to XDP, and Fragments.Joined and GivenUp before
-// Held: then what is on its way shows as a positive balance, and a negative one
-// still means that something was counted twice. After the last packet was
-// drained, set Final: then every line must add up to the packet.
+// from the output backwards to XDP: then what is on its way shows as a positive
+// balance, and a negative one still means that something was counted twice.
+// After the last packet was drained, set Final: then every line must add up to
+// the packet.
 type Snapshot struct {
 	Subject string        // what was captured, for the heading: "eth1, native"
 	Start   time.Time     // beginning of the run
@@ -48,7 +50,7 @@ type Snapshot struct {
 
 	XDP     [bpf.VerdictCount]bpf.Tally // by verdict; offline those of the Go twin
 	Feeds   []Feed
-	Sockets []Socket // of a live run
+	Queues  []Queue // of a live run
 	Workers []Worker
 	Output  Output
 }
@@ -75,49 +77,20 @@ func (f *Feed) Sequenced() bool {
 	return f.State.Sequence.Flags&bpf.SequenceSeen != 0
 }
 
-// Socket is one AF_XDP socket: what its worker took from the receive ring, and
-// the kernel's XDP_STATISTICS.
-type Socket struct {
-	Queue    uint32 // receive queue of the interface
-	Worker   int    // index of the worker that owns the socket
-	ZeroCopy bool
-
-	Received uint64 // frames taken from the receive ring
-	RingFull uint64 // rx_ring_full: the worker was too slow
-	Dropped  uint64 // rx_dropped: too long for a chunk; in copy mode also no chunk to copy to
-
-	// FillEmpty is rx_fill_ring_empty_descs. It belongs to the buffer pool of
-	// the queue: sockets that share a queue all report the same number. In copy
-	// mode it counts frames, all of them in rx_dropped of some socket too
-	// (xsk_rcv → xsk_buff_alloc). In zero-copy mode it counts attempts of the
-	// driver to refill its ring, and no frame was lost here.
-	FillEmpty uint64
+// Queue is one receive queue of the interface and the AF_XDP sockets on it.
+type Queue struct {
+	Index int
+	xsk.Stats
 }
 
 // Worker holds the counters of one worker.
 type Worker struct {
-	Inner     uint64 // frames that arrived as record and inner frame
-	Malformed uint64 // frames whose record makes no sense
-	Fragments Fragments
+	Inner      uint64           // frames that arrived as record and inner frame
+	Malformed  uint64           // frames whose record makes no sense
+	Reassembly reassembly.Stats // of the outer fragments
 
-	// Datagrams completed by reassembly, and what the decapsulation said of them.
-	Datagrams uint64
-	Verdicts  [bpf.VerdictCount]bpf.Tally
-}
-
-// Fragments holds the fate of the outer IP fragments a worker received.
-type Fragments struct {
-	Held    uint64 // waiting for the rest of their datagram
-	Joined  uint64 // became part of a completed datagram
-	GivenUp []Reason
-}
-
-// Reason is one named cause with its count. Name is stable, lower case with
-// underscores: it becomes a JSON key and a label value.
-type Reason struct {
-	Name    string
-	Kind    Kind
-	Packets uint64
+	// What the decapsulation said of the datagrams that reassembly completed.
+	Verdicts [bpf.VerdictCount]bpf.Tally
 }
 
 // Output holds the fate of the inner frames that the workers kept.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/xsk"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files from what the code does now")
@@ -50,25 +52,19 @@ func live() ledger.Snapshot {
 				State: bpf.FeedState{Packets: 12_000, Bytes: 1_536_000, Kept: 12_000},
 			},
 		},
-		Sockets: []ledger.Socket{
-			{Queue: 0, Worker: 0, Received: 600_000, RingFull: 5, Dropped: 3, FillEmpty: 2},
-			{Queue: 0, Worker: 1, Received: 412_182, FillEmpty: 2},
+		Queues: []ledger.Queue{
+			{Index: 0, Stats: xsk.Stats{Received: 600_000, RingFull: 5, FillRingEmpty: 2, TooLong: 1, FillRingMisses: 2}},
+			{Index: 1, Stats: xsk.Stats{Received: 412_182}},
 		},
 		Workers: []ledger.Worker{
 			{
 				Inner: 599_800, Malformed: 1,
-				Fragments: ledger.Fragments{
-					Held: 2, Joined: 194,
-					GivenUp: []ledger.Reason{{Name: "timeout", Kind: ledger.Upstream, Packets: 3}},
-				},
-				Datagrams: 97,
-			},
-			{
-				Inner: 412_182,
-				Fragments: ledger.Fragments{
-					GivenUp: []ledger.Reason{{Name: "overlap", Kind: ledger.Upstream}, {Name: "timeout", Kind: ledger.Upstream}},
+				Reassembly: reassembly.Stats{
+					Held: 2, Reassembled: 194, Datagrams: 97,
+					GivenUp: [reassembly.ReasonCount]uint64{reassembly.Timeout: 3},
 				},
 			},
+			{Inner: 412_182},
 		},
 		Output: ledger.Output{Written: 1_012_000, WrittenBytes: 813_000_000, Backlog: 60, Refused: 9, Surplus: 8},
 	}
@@ -95,9 +91,8 @@ func offline() ledger.Snapshot {
 		Frames:        287,
 		FramesCounted: true,
 		Workers: []ledger.Worker{{
-			Inner:     232,
-			Fragments: ledger.Fragments{Joined: 55},
-			Datagrams: 16,
+			Inner:      232,
+			Reassembly: reassembly.Stats{Reassembled: 55, Datagrams: 16},
 		}},
 		Output: ledger.Output{Unasked: 248},
 	}
@@ -143,7 +138,7 @@ func TestEveryLineAddsUp(t *testing.T) {
 		},
 		{
 			name: "the kernel lost frames in silence", from: live,
-			alter: func(s *ledger.Snapshot) { s.Sockets[0].RingFull -= 4 },
+			alter: func(s *ledger.Snapshot) { s.Queues[0].RingFull -= 4 },
 			want:  map[string]int64{"wire": 0, "xdp": 0, "afxdp": 4, "worker": 0, "reassembly": 0, "output": 0},
 			err:   "checking the ledger: line AF_XDP does not add up: 4 in no box",
 		},
@@ -154,21 +149,21 @@ func TestEveryLineAddsUp(t *testing.T) {
 			err:   "checking the ledger: line worker does not add up: 1 in no box",
 		},
 		{
-			name: "a fragment both held and joined", from: live,
-			alter: func(s *ledger.Snapshot) { s.Workers[1].Fragments.Held = 1 },
+			name: "a fragment both held and put together", from: live,
+			alter: func(s *ledger.Snapshot) { s.Workers[1].Reassembly.Held = 1 },
 			want:  map[string]int64{"wire": 0, "xdp": 0, "afxdp": 0, "worker": -1, "reassembly": 0, "output": 0},
 			err:   "checking the ledger: line worker does not add up: 1 too many in its boxes",
 		},
 		{
 			name: "a datagram vanished before the decapsulation", from: live,
-			alter: func(s *ledger.Snapshot) { s.Workers[0].Datagrams++ },
+			alter: func(s *ledger.Snapshot) { s.Workers[0].Reassembly.Datagrams++ },
 			want:  map[string]int64{"wire": 0, "xdp": 0, "afxdp": 0, "worker": 0, "reassembly": 1, "output": 0},
 			err:   "checking the ledger: line reassembly does not add up: 1 in no box",
 		},
 		{
 			name: "a whole datagram taken for a fragment", from: live,
 			alter: func(s *ledger.Snapshot) {
-				s.Workers[0].Datagrams++
+				s.Workers[0].Reassembly.Datagrams++
 				s.Workers[0].Verdicts[bpf.RedirectFragment].Packets = 1
 			},
 			want: map[string]int64{"wire": 0, "xdp": 0, "afxdp": 0, "worker": 0, "reassembly": 1, "output": 0},
@@ -224,83 +219,6 @@ func TestEveryLineAddsUp(t *testing.T) {
 	}
 }
 
-// boxes of one line, by name, zeros left out.
-func boxes(t *testing.T, s ledger.Snapshot, line string) map[string]uint64 {
-	t.Helper()
-	for _, l := range s.Lines() {
-		if l.Name != line {
-			continue
-		}
-		got := map[string]uint64{}
-		for _, b := range l.Boxes {
-			if b.Packets > 0 {
-				got[b.Name] = b.Packets
-			}
-		}
-		return got
-	}
-	t.Fatalf("there is no line %s", line)
-	return nil
-}
-
-func TestFillRingEmptyIsCountedOncePerQueue(t *testing.T) {
-	tests := []struct {
-		name    string
-		sockets []ledger.Socket
-		want    map[string]uint64
-	}{
-		{
-			name:    "one socket, all its drops for want of a chunk",
-			sockets: []ledger.Socket{{Received: 10, Dropped: 7, FillEmpty: 7}},
-			want:    map[string]uint64{"received": 10, "fill_ring_empty": 7},
-		},
-		{
-			name: "two sockets share the pool of a queue",
-			sockets: []ledger.Socket{
-				{Worker: 0, Dropped: 4, FillEmpty: 7},
-				{Worker: 1, Dropped: 3, FillEmpty: 7},
-			},
-			want: map[string]uint64{"fill_ring_empty": 7},
-		},
-		{
-			name: "two queues, a pool each",
-			sockets: []ledger.Socket{
-				{Queue: 0, Dropped: 5, FillEmpty: 4},
-				{Queue: 1, Dropped: 3, FillEmpty: 3},
-			},
-			want: map[string]uint64{"fill_ring_empty": 7, "other": 1},
-		},
-		{
-			name:    "too long for a chunk",
-			sockets: []ledger.Socket{{Dropped: 2}},
-			want:    map[string]uint64{"other": 2},
-		},
-		{
-			name:    "zero-copy: refill attempts are no frames",
-			sockets: []ledger.Socket{{ZeroCopy: true, Received: 1, Dropped: 2, FillEmpty: 1_000_000, RingFull: 3}},
-			want:    map[string]uint64{"received": 1, "other": 2, "ring_full": 3},
-		},
-		{
-			name:    "the pool's counter read a moment later than the socket's",
-			sockets: []ledger.Socket{{Dropped: 2, FillEmpty: 5}},
-			want:    map[string]uint64{"fill_ring_empty": 2},
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got := boxes(t, ledger.Snapshot{Live: true, Sockets: tt.sockets}, "afxdp")
-			if len(got) != len(tt.want) {
-				t.Errorf("boxes are %v, want %v", got, tt.want)
-			}
-			for name, packets := range tt.want {
-				if got[name] != packets {
-					t.Errorf("box %s holds %d, want %d", name, got[name], packets)
-				}
-			}
-		})
-	}
-}
-
 func TestExpectedLeavesSecondCopiesOut(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -321,18 +239,28 @@ func TestExpectedLeavesSecondCopiesOut(t *testing.T) {
 	}
 }
 
-func TestEveryVerdictHasATitleAndAKind(t *testing.T) {
-	titles := map[string]string{}
+// Boxes of the XDP line follow the verdicts, those of the worker line the reasons
+// to give fragments up; a new one of either must be given a title and a kind.
+func TestEveryBoxHasATitleAndAKind(t *testing.T) {
 	s := ledger.Snapshot{Live: true}
-	for i, b := range s.Lines()[0].Boxes {
+	for _, l := range s.Lines() {
+		titles := map[string]string{}
+		for _, b := range l.Boxes {
+			if other, is := titles[b.Title]; is || b.Title == "" {
+				t.Errorf("title %q of %s is empty or that of %s too", b.Title, b.Name, other)
+			}
+			titles[b.Title] = b.Name
+		}
+	}
+	xdp, worker := s.Lines()[0].Boxes, s.Lines()[2].Boxes
+	if len(xdp) != int(bpf.VerdictCount)-1 {
+		t.Errorf("the XDP line has %d boxes, want one for each of %d verdicts", len(xdp), bpf.VerdictCount-1)
+	}
+	for i, b := range xdp {
 		v := bpf.Verdict(i) + 1
 		if b.Name != bpf.VerdictName(v) {
 			t.Errorf("box %d is %s, want %s", i, b.Name, bpf.VerdictName(v))
 		}
-		if other, is := titles[b.Title]; is || b.Title == "" {
-			t.Errorf("title %q of %s is empty or that of %s too", b.Title, b.Name, other)
-		}
-		titles[b.Title] = b.Name
 		var right bool
 		switch {
 		case v == bpf.PassNoSocket:
@@ -348,8 +276,14 @@ func TestEveryVerdictHasATitleAndAKind(t *testing.T) {
 			t.Errorf("%s is of kind %s", b.Name, b.Kind)
 		}
 	}
-	if want := int(bpf.VerdictCount) - 1; len(titles) != want {
-		t.Errorf("the XDP line has %d boxes, want one for each of %d verdicts", len(titles), want)
+	for _, b := range worker[3 : len(worker)-1] {
+		name := strings.TrimPrefix(b.Name, "fragments_")
+		if lost := b.Kind == ledger.Upstream || b.Kind == ledger.Intended; lost == (name == reassembly.Duplicate.String()) {
+			t.Errorf("%s is of kind %s", b.Name, b.Kind)
+		}
+	}
+	if reasons := len(worker) - 4; reasons != int(reassembly.ReasonCount) {
+		t.Errorf("the worker line has %d reasons, want %d", reasons, reassembly.ReasonCount)
 	}
 }
 

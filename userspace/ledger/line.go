@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/xsk"
 )
 
 // Line is one sum of the ledger: In is the left side, Boxes the right.
@@ -173,30 +175,24 @@ func (s *Snapshot) redirected() uint64 {
 }
 
 func (s *Snapshot) afxdp() Line {
-	var received, ringFull, dropped uint64
-	empty := map[uint32]uint64{} // by queue: one pool, whatever number of sockets
-	for _, k := range s.Sockets {
-		received += k.Received
-		ringFull += k.RingFull
-		dropped += k.Dropped
-		if !k.ZeroCopy {
-			empty[k.Queue] = max(empty[k.Queue], k.FillEmpty)
-		}
+	var sum xsk.Stats
+	for i := range s.Queues {
+		q := &s.Queues[i]
+		sum.Received += q.Received
+		sum.RingFull += q.RingFull
+		sum.FillRingEmpty += q.FillRingEmpty
+		sum.TooLong += q.TooLong
+		sum.Overlong += q.Overlong
 	}
-	var fillEmpty uint64
-	for _, frames := range empty {
-		fillEmpty += frames
-	}
-	// The two are read one after the other; on the run the pool's may be ahead.
-	fillEmpty = min(fillEmpty, dropped)
 	return Line{
 		Name: "afxdp", Title: "AF_XDP",
 		In: Box{Name: "redirected", Title: "redirected to workers", Packets: s.redirected()},
 		Boxes: []Box{
-			{Name: "received", Title: "received by workers", Packets: received},
-			{Name: "ring_full", Title: "receive ring full", Kind: Kernel, Packets: ringFull},
-			{Name: "fill_ring_empty", Title: "fill ring empty", Kind: Kernel, Packets: fillEmpty},
-			{Name: "other", Title: "frame too long for its buffer", Kind: Kernel, Packets: dropped - fillEmpty},
+			{Name: "received", Title: "received by workers", Packets: sum.Received},
+			{Name: "ring_full", Title: "receive ring full", Kind: Kernel, Packets: sum.RingFull},
+			{Name: "fill_ring_empty", Title: "fill ring empty", Kind: Kernel, Packets: sum.FillRingEmpty},
+			{Name: "too_long", Title: "too long for one buffer", Kind: Kernel, Packets: sum.TooLong},
+			{Name: "overlong", Title: "too long for any frame", Kind: Kernel, Packets: sum.Overlong},
 		},
 	}
 }
@@ -208,63 +204,51 @@ func (s *Snapshot) received() uint64 {
 		return s.redirected()
 	}
 	var sum uint64
-	for i := range s.Sockets {
-		sum += s.Sockets[i].Received
+	for i := range s.Queues {
+		sum += s.Queues[i].Received
 	}
 	return sum
 }
 
 func (s *Snapshot) worker() Line {
-	var inner, malformed, held, joined uint64
-	var reasons []Reason
+	var inner, malformed uint64
+	var fragments reassembly.Stats
 	for i := range s.Workers {
 		w := &s.Workers[i]
 		inner += w.Inner
 		malformed += w.Malformed
-		held += w.Fragments.Held
-		joined += w.Fragments.Joined
-		reasons = sum(reasons, w.Fragments.GivenUp)
+		fragments.Held += w.Reassembly.Held
+		fragments.Reassembled += w.Reassembly.Reassembled
+		for reason, packets := range w.Reassembly.GivenUp {
+			fragments.GivenUp[reason] += packets
+		}
 	}
 	l := Line{
 		Name: "worker", Title: "worker",
 		In: Box{Name: "received", Title: "received", Packets: s.received()},
 		Boxes: []Box{
 			{Name: "inner", Title: "inner frames", Packets: inner},
-			{Name: "fragments_joined", Title: "fragments put together", Packets: joined},
-			{Name: "fragments_held", Title: "fragments held", Kind: Held, Packets: held},
+			{Name: "fragments_reassembled", Title: "fragments put together", Packets: fragments.Reassembled},
+			{Name: "fragments_held", Title: "fragments held", Kind: Held, Packets: fragments.Held},
 		},
 	}
-	for _, r := range reasons {
+	for reason, packets := range fragments.GivenUp {
 		l.Boxes = append(l.Boxes, Box{
-			Name: "fragments_" + r.Name, Title: "fragments given up: " + words(r.Name), Kind: r.Kind, Packets: r.Packets,
+			Name:    "fragments_" + reassembly.Reason(reason).String(),
+			Title:   givenUp[reason].title,
+			Kind:    givenUp[reason].kind,
+			Packets: packets,
 		})
 	}
 	l.Boxes = append(l.Boxes, Box{Name: "malformed", Title: "malformed records", Kind: Kernel, Packets: malformed})
 	return l
 }
 
-// sum adds more to reasons, by name, keeping the order in which names appeared.
-func sum(reasons, more []Reason) []Reason {
-	for _, m := range more {
-		known := false
-		for i := range reasons {
-			if reasons[i].Name == m.Name {
-				reasons[i].Packets += m.Packets
-				known = true
-			}
-		}
-		if !known {
-			reasons = append(reasons, m)
-		}
-	}
-	return reasons
-}
-
 func (s *Snapshot) reassembly() Line {
 	var datagrams uint64
 	var verdicts [bpf.VerdictCount]bpf.Tally
 	for i := range s.Workers {
-		datagrams += s.Workers[i].Datagrams
+		datagrams += s.Workers[i].Reassembly.Datagrams
 		for v, t := range s.Workers[i].Verdicts {
 			verdicts[v].Packets += t.Packets
 			verdicts[v].Bytes += t.Bytes

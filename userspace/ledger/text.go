@@ -199,17 +199,22 @@ func (s *Snapshot) writeFeeds(b *bytes.Buffer, o TextOptions) {
 // not summed: a packet that arrived malformed may be a gap in a sequence too.
 func writeLosses(b *bytes.Buffer, lines []Line) {
 	for _, k := range losses {
-		var found []Reason
+		var titles []string
+		packets := map[string]uint64{} // of a title: a policy drops datagrams too
 		for _, l := range lines {
 			for _, box := range l.Boxes {
-				if box.Kind == k && box.Packets > 0 {
-					found = sum(found, []Reason{{Name: box.Title, Packets: box.Packets}})
+				if box.Kind != k || box.Packets == 0 {
+					continue
 				}
+				if packets[box.Title] == 0 {
+					titles = append(titles, box.Title)
+				}
+				packets[box.Title] += box.Packets
 			}
 		}
-		text := make([]string, 0, len(found))
-		for _, r := range found {
-			text = append(text, r.Name+" "+group(r.Packets))
+		text := make([]string, 0, len(titles))
+		for _, title := range titles {
+			text = append(text, title+" "+group(packets[title]))
 		}
 		if len(text) == 0 {
 			text = append(text, "none")
@@ -255,8 +260,6 @@ func count(n uint64, one, many string) string {
 	}
 	return group(n) + " " + many
 }
-
-func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // address is empty for the feeds that have none: RSPAN and native.
 func address(a netip.Addr) string {

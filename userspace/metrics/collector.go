@@ -73,8 +73,8 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		s.line(&l)
 	}
 	s.wire(&snapshot)
-	for i := range snapshot.Sockets {
-		s.socket(&snapshot.Sockets[i])
+	for i := range snapshot.Queues {
+		s.queue(&snapshot.Queues[i])
 	}
 	s.feeds(snapshot.Feeds)
 }
@@ -152,12 +152,15 @@ func (s *scrape) wire(snapshot *ledger.Snapshot) {
 	s.put(wireFeeds, silent, "false")
 }
 
-func (s *scrape) socket(k *ledger.Socket) {
-	queue, worker := strconv.FormatUint(uint64(k.Queue), 10), strconv.Itoa(k.Worker)
-	s.put(socketReceived, k.Received, queue, worker)
-	s.put(socketRingFull, k.RingFull, queue, worker)
-	s.put(socketDropped, k.Dropped, queue, worker)
-	s.put(socketFillEmpty, k.FillEmpty, queue, worker)
+func (s *scrape) queue(q *ledger.Queue) {
+	index := strconv.Itoa(q.Index)
+	s.put(queueFillEmpty, q.FillRingEmpty, index)
+	s.put(queueCirculating, uint64(q.Circulating), index)
+	for i := range q.Sockets {
+		socket := strconv.Itoa(i)
+		s.put(queueReceived, q.Sockets[i].Received, index, socket)
+		s.put(queueRingFull, q.Sockets[i].RingFull, index, socket)
+	}
 }
 
 // feeds exports at most MaxFeeds feeds each for itself. The first to appear keep

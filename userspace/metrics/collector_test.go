@@ -19,6 +19,8 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/metrics"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/xsk"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/metrics.md from what the code does now")
@@ -54,20 +56,22 @@ func busy() ledger.Snapshot {
 			},
 			State: bpf.FeedState{First: 5, Packets: 20, Bytes: 2000, Kept: 20},
 		}},
-		Sockets: []ledger.Socket{{Queue: 3, Worker: 1, Received: 30, RingFull: 4, Dropped: 3, FillEmpty: 2}},
+		Queues: []ledger.Queue{{Index: 3, Stats: xsk.Stats{
+			Received: 30, RingFull: 4, FillRingEmpty: 2, TooLong: 1, Overlong: 1, Circulating: 512,
+			Sockets: []xsk.SocketStats{{Received: 20, RingFull: 3}, {Received: 10, RingFull: 1}},
+		}}},
 		Workers: []ledger.Worker{{
 			Inner: 21, Malformed: 1,
-			Fragments: ledger.Fragments{
-				Held: 2, Joined: 5,
-				GivenUp: []ledger.Reason{{Name: "timeout", Kind: ledger.Upstream, Packets: 1}},
+			Reassembly: reassembly.Stats{
+				Held: 2, Reassembled: 5, Datagrams: 2,
+				GivenUp: [reassembly.ReasonCount]uint64{reassembly.Timeout: 1},
 			},
-			Datagrams: 2,
 		}},
 		Output: ledger.Output{Written: 12, WrittenBytes: 1200, Backlog: 4, Refused: 3, Surplus: 2, Unasked: 1},
 	}
 	s.XDP[bpf.PassNotIP] = bpf.Tally{Packets: 6, Bytes: 360}
 	s.XDP[bpf.RedirectFragment] = bpf.Tally{Packets: 8, Bytes: 12_000}
-	s.XDP[bpf.RedirectInner] = bpf.Tally{Packets: 29, Bytes: 2_900}
+	s.XDP[bpf.RedirectInner] = bpf.Tally{Packets: 30, Bytes: 2_900}
 	s.Workers[0].Verdicts[bpf.RedirectInner] = bpf.Tally{Packets: 1, Bytes: 3_000}
 	s.Workers[0].Verdicts[bpf.DropPolicy] = bpf.Tally{Packets: 1, Bytes: 2_000}
 	return s
@@ -131,7 +135,7 @@ func TestEverySeries(t *testing.T) {
 
 		`unspan_xdp_packets_total{kind="not_ours",verdict="pass_not_ip"}`:     6,
 		`unspan_xdp_packets_total{kind="onward",verdict="redirect_fragment"}`: 8,
-		`unspan_xdp_packets_total{kind="onward",verdict="redirect_inner"}`:    29,
+		`unspan_xdp_packets_total{kind="onward",verdict="redirect_inner"}`:    30,
 		`unspan_xdp_bytes_total{kind="not_ours",verdict="pass_not_ip"}`:       360,
 		`unspan_xdp_bytes_total{kind="onward",verdict="redirect_fragment"}`:   12_000,
 		`unspan_xdp_bytes_total{kind="onward",verdict="redirect_inner"}`:      2_900,
@@ -139,17 +143,20 @@ func TestEverySeries(t *testing.T) {
 		`unspan_afxdp_packets_total{kind="onward",outcome="received"}`:        30,
 		`unspan_afxdp_packets_total{kind="kernel",outcome="ring_full"}`:       4,
 		`unspan_afxdp_packets_total{kind="kernel",outcome="fill_ring_empty"}`: 2,
-		`unspan_afxdp_packets_total{kind="kernel",outcome="other"}`:           1,
-		`unspan_socket_received_packets_total{queue="3",worker="1"}`:          30,
-		`unspan_socket_ring_full_packets_total{queue="3",worker="1"}`:         4,
-		`unspan_socket_dropped_packets_total{queue="3",worker="1"}`:           3,
-		`unspan_socket_fill_ring_empty_total{queue="3",worker="1"}`:           2,
+		`unspan_afxdp_packets_total{kind="kernel",outcome="too_long"}`:        1,
+		`unspan_afxdp_packets_total{kind="kernel",outcome="overlong"}`:        1,
+		`unspan_queue_received_packets_total{queue="3",socket="0"}`:           20,
+		`unspan_queue_received_packets_total{queue="3",socket="1"}`:           10,
+		`unspan_queue_ring_full_packets_total{queue="3",socket="0"}`:          3,
+		`unspan_queue_ring_full_packets_total{queue="3",socket="1"}`:          1,
+		`unspan_queue_fill_ring_empty_packets_total{queue="3"}`:               2,
+		`unspan_queue_circulating_buffers{queue="3"}`:                         512,
 
-		`unspan_worker_packets_total{kind="onward",outcome="inner"}`:               21,
-		`unspan_worker_packets_total{kind="onward",outcome="fragments_joined"}`:    5,
-		`unspan_worker_packets_total{kind="upstream",outcome="fragments_timeout"}`: 1,
-		`unspan_worker_packets_total{kind="kernel",outcome="malformed"}`:           1,
-		`unspan_worker_held_fragments`:                                             2,
+		`unspan_worker_packets_total{kind="onward",outcome="inner"}`:                 21,
+		`unspan_worker_packets_total{kind="onward",outcome="fragments_reassembled"}`: 5,
+		`unspan_worker_packets_total{kind="upstream",outcome="fragments_timeout"}`:   1,
+		`unspan_worker_packets_total{kind="kernel",outcome="malformed"}`:             1,
+		`unspan_worker_held_fragments`:                                               2,
 
 		`unspan_reassembly_datagrams_total{kind="onward",verdict="redirect_inner"}`: 1,
 		`unspan_reassembly_datagrams_total{kind="intended",verdict="drop_policy"}`:  1,

@@ -19,10 +19,10 @@ const (
 	xdpBytes
 
 	afxdpPackets
-	socketReceived
-	socketRingFull
-	socketDropped
-	socketFillEmpty
+	queueReceived
+	queueRingFull
+	queueFillEmpty
+	queueCirculating
 
 	workerPackets
 	workerHeld
@@ -87,18 +87,18 @@ var families = [familyCount]definition{
 		"Bytes of the frames that reached the decapsulation, outer headers included."},
 
 	afxdpPackets: {"unspan_afxdp_packets_total", prometheus.CounterValue, []string{"outcome", "kind"},
-		"Frames redirected to AF_XDP sockets: received by a worker, or lost to ring_full, fill_ring_empty or other (too long for a buffer)."},
-	socketReceived: {"unspan_socket_received_packets_total", prometheus.CounterValue, []string{"queue", "worker"},
-		"Frames taken from the receive ring of one AF_XDP socket."},
-	socketRingFull: {"unspan_socket_ring_full_packets_total", prometheus.CounterValue, []string{"queue", "worker"},
-		"Frames lost because the socket's receive ring was full: the worker was too slow. rx_ring_full of XDP_STATISTICS."},
-	socketDropped: {"unspan_socket_dropped_packets_total", prometheus.CounterValue, []string{"queue", "worker"},
-		"Frames the socket lost otherwise than to a full ring; in copy mode those that found the fill ring empty too. rx_dropped of XDP_STATISTICS."},
-	socketFillEmpty: {"unspan_socket_fill_ring_empty_total", prometheus.CounterValue, []string{"queue", "worker"},
-		"Times the kernel found the fill ring empty. Sockets that share a queue share the number: do not sum them. rx_fill_ring_empty_descs of XDP_STATISTICS."},
+		"Frames redirected to AF_XDP sockets: received by a worker, or lost to ring_full, fill_ring_empty, too_long (for one buffer) or overlong (for any frame)."},
+	queueRingFull: {"unspan_queue_ring_full_packets_total", prometheus.CounterValue, []string{"queue", "socket"},
+		"Frames lost because a socket's receive ring was full: its worker was too slow. rx_ring_full of XDP_STATISTICS."},
+	queueReceived: {"unspan_queue_received_packets_total", prometheus.CounterValue, []string{"queue", "socket"},
+		"Frames a worker took from the receive ring of one AF_XDP socket."},
+	queueFillEmpty: {"unspan_queue_fill_ring_empty_packets_total", prometheus.CounterValue, []string{"queue"},
+		"Frames lost because no buffer was free for them: the workers of this receive queue together are too slow."},
+	queueCirculating: {"unspan_queue_circulating_buffers", prometheus.GaugeValue, []string{"queue"},
+		"Packet buffers in circulation. Few while the workers keep up, more with a backlog."},
 
 	workerPackets: {"unspan_worker_packets_total", prometheus.CounterValue, []string{"outcome", "kind"},
-		"Frames the workers received: inner, fragments_joined (became part of a datagram), fragments given up by reason, malformed."},
+		"Frames the workers received: inner, fragments_reassembled (became part of a datagram), fragments given up by reason, malformed."},
 	workerHeld: {"unspan_worker_held_fragments", prometheus.GaugeValue, nil,
 		"Outer fragments waiting for the rest of their datagram."},
 
