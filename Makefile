@@ -1,0 +1,55 @@
+# Unspan: make help
+
+GO ?= go
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate generate-check lint test test-unprivileged fuzz bench bench-quick demo package clean install-tools
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./unspan (needs Go only)
+	CGO_ENABLED=0 $(GO) build -trimpath -o unspan ./cmd/unspan
+
+generate: ## compile the kernel half and generate its Go side (needs clang-19)
+	$(GO) generate ./...
+
+generate-check: ## fail when make generate would change what is committed
+	scripts/generate-check
+
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	scripts/lint
+
+test: ## install what is missing, then everything: lint, generate, build, all tests (root)
+	scripts/setup
+	$(MAKE) lint generate-check build
+	scripts/test ./...
+	scripts/test -race ./...
+	$(MAKE) fuzz FUZZTIME=5s
+
+test-unprivileged: ## what runs without root; says what it skipped
+	scripts/test ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	scripts/fuzz $(FUZZTIME)
+
+bench: ## the whole benchmark: ceilings, this, and what people use today (root)
+	$(GO) build -o unspan-bench ./bench
+	./unspan-bench
+
+bench-quick: ## its main ratios, in under two minutes (root)
+	$(GO) build -o unspan-bench ./bench
+	./unspan-bench -quick
+
+demo: build ## the main job in two namespaces of its own (root)
+	./unspan demo
+
+package: build ## a Debian package, unspan_VERSION_ARCH.deb
+	scripts/package
+
+clean: ## remove what was built
+	rm -f unspan unspan-bench demo.pcapng unspan_*.deb
+
+install-tools: ## install what tests and development need, with apt (root)
+	scripts/setup
