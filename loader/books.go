@@ -62,12 +62,61 @@ func (d *Datapath) Feeds() ([]Feed, error) {
 // FeedKey says whose feed id is. It is one system call: for the first frame of
 // a feed, not for every frame.
 func (d *Datapath) FeedKey(id uint32) (bpf.FeedKey, error) {
+	entry, err := d.entry(id)
+	return entry.Key, err
+}
+
+// FeedState returns the books of the feed with this id.
+func (d *Datapath) FeedState(id uint32) (bpf.FeedState, error) {
+	entry, err := d.entry(id)
+	return entry.State, err
+}
+
+func (d *Datapath) entry(id uint32) (entry bpf.DecapFeedEntry, err error) {
+	if err := d.objects.Feeds.LookupWithFlags(id&0xffff, &entry, ebpf.LookupLock); err != nil {
+		return entry, fmt.Errorf("looking up feed %d: %w", id, err)
+	}
+	if id == 0 || entry.Id != id {
+		return bpf.DecapFeedEntry{}, fmt.Errorf("looking up feed %d: it is not in the table", id)
+	}
+	return entry, nil
+}
+
+// Observe finds or makes the feed of a datagram whose first fragment was too
+// short to say whose it is. The datagram is counted with the reassembled ones;
+// the feed's own books are the kernel's, and it has not seen this one.
+func (d *Datapath) Observe(key *bpf.FeedKey, rec *bpf.Record, _ bool) {
+	var slot, id uint32
+	if err := d.objects.FeedSlots.Lookup(key, &slot); err != nil {
+		if slot = d.addFeed(key); slot == 0 {
+			return // the table is full: feed 0, as in the kernel
+		}
+	}
 	var entry bpf.DecapFeedEntry
-	if err := d.objects.Feeds.Lookup(id&0xffff, &entry); err != nil {
-		return bpf.FeedKey{}, fmt.Errorf("looking up feed %d: %w", id, err)
+	if err := d.objects.Feeds.Lookup(slot, &entry); err == nil && entry.Key == *key {
+		id = entry.Id
 	}
-	if entry.Id != id {
-		return bpf.FeedKey{}, fmt.Errorf("looking up feed %d: it has left the table", id)
+	rec.Feed = id
+}
+
+// addFeed is make_feed of bpf/feed.h.
+func (d *Datapath) addFeed(key *bpf.FeedKey) (slot uint32) {
+	var id uint32
+	if err := d.objects.FreeFeeds.LookupAndDelete(nil, &id); err != nil {
+		return 0
 	}
-	return entry.Key, nil
+	slot = id & 0xffff
+	entry := bpf.DecapFeedEntry{Id: id, Key: *key}
+	if err := d.objects.Feeds.Put(slot, &entry); err == nil {
+		if d.objects.FeedSlots.Update(key, slot, ebpf.UpdateNoExist) == nil {
+			return slot
+		}
+	}
+	// The kernel was first, or the table is full: the id goes back.
+	_ = d.objects.Feeds.Put(slot, &bpf.DecapFeedEntry{})
+	_ = d.objects.FreeFeeds.Put(nil, id)
+	if d.objects.FeedSlots.Lookup(key, &slot) != nil {
+		return 0
+	}
+	return slot
 }

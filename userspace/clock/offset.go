@@ -50,6 +50,9 @@ func (o *Offset) Refresh() error {
 	return nil
 }
 
+// UTC brings a CLOCK_MONOTONIC time, in nanoseconds, to nanoseconds since 1970.
+func (o *Offset) UTC(monotonic uint64) uint64 { return monotonic + uint64(o.ns.Load()) }
+
 // sample returns the tightest of several readings.
 func (o *Offset) sample() (offset, width int64, err error) {
 	for i := range samples {

@@ -80,6 +80,14 @@ func (t *Table) FeedKey(id uint32) (bpf.FeedKey, error) {
 	return t.keys[id-1], nil
 }
 
+// State returns the books of the feed with this id, false when there is none.
+func (t *Table) State(id uint32) (bpf.FeedState, bool) {
+	if id == 0 || int(id) > len(t.states) {
+		return bpf.FeedState{}, false
+	}
+	return t.states[id-1], true
+}
+
 // All yields every feed with its books, in the order the feeds appeared.
 func (t *Table) All() iter.Seq2[bpf.FeedKey, bpf.FeedState] {
 	return func(yield func(bpf.FeedKey, bpf.FeedState) bool) {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/clock"
+	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/metrics"
+)
+
+// feedFlags say which feeds are taken and what is done with their frames; the
+// same for run and decap.
+type feedFlags struct {
+	Accept        string         `default:"${accept}" placeholder:"LIST" help:"Encapsulations to take: erspan1, erspan2, erspan3, gre, gre:PROTOCOL, gre-ip, vxlan[:PORT], geneve[:PORT], rspan:VLAN, native (${default})."`
+	Collector     []netip.Addr   `placeholder:"ADDR" help:"Addresses that mirror sessions send to. run: those of the interface unless given; decap: any."`
+	Exporter      []netip.Prefix `placeholder:"PREFIX" help:"Take feeds from these exporters only."`
+	DropStrangers bool           `help:"Drop the feeds of other exporters; else the host gets them."`
+	RestoreVLAN   string         `name:"restore-vlan" enum:"auto,never,always" default:"auto" help:"Put the 802.1Q tag back: auto (where the sender took it out), never, always."`
+	FCS           string         `name:"fcs" enum:"auto,strip,keep,none" default:"auto" help:"Trailing frame check sequence: auto (detected per feed, stripped), strip, keep, none."`
+	Timestamps    clock.Mode     `default:"auto" placeholder:"CLOCK" help:"Whose clock: receive, sender, or auto (the sender's where it is known to be good)."`
+	MaxFeeds      int            `default:"4096" hidden:"" help:"Size of the feed table."`
+}
+
+// writeFlags say where packets go.
+type writeFlags struct {
+	Write          string        `short:"w" placeholder:"PATH" help:"Write pcapng to a file, a directory, or - for standard output."`
+	RotateSize     size          `placeholder:"SIZE" help:"Begin a new file after this many bytes (K, M, G)."`
+	RotateInterval time.Duration `placeholder:"TIME" help:"Begin a new file every interval (60s, 1h)."`
+	Keep           int           `placeholder:"N" help:"Keep the newest N files, remove older ones of this capture."`
+}
+
+func (f *feedFlags) apply(c *collector.Config) error {
+	if err := bpf.Accept(&c.Settings, f.Accept); err != nil {
+		return err
+	}
+	c.Collectors, c.Exporters = f.Collector, f.Exporter
+	if f.DropStrangers {
+		c.Settings.DropStrangers = 1
+	}
+	c.Timestamps = f.Timestamps
+	c.MaxFeeds = f.MaxFeeds
+	return nil
+}
+
+func (f *writeFlags) apply(c *collector.Config) {
+	c.Write = f.Write != ""
+	c.Store.Path = f.Write
+	c.Store.RotateSize = int64(f.RotateSize)
+	c.Store.RotateInterval = f.RotateInterval
+	c.Store.Keep = f.Keep
+}
+
+func defaults() kong.Vars {
+	return kong.Vars{"accept": bpf.DefaultAccept, "listen": metrics.DefaultListen}
+}
+
+// size is a number of bytes as people write it.
+type size int64
+
+// UnmarshalText reads 1500, 64K, 100M or 2G; powers of 1024, as tcpdump and
+// coreutils mean them.
+func (s *size) UnmarshalText(text []byte) error {
+	var n int64
+	var unit string
+	if _, err := fmt.Sscanf(string(text)+" ", "%d%s", &n, &unit); err != nil && n == 0 {
+		return fmt.Errorf("%q is not a size: write 1500, 64K, 100M or 2G", text)
+	}
+	shift, ok := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[unit]
+	if !ok || n < 0 || n > 1<<62>>shift {
+		return fmt.Errorf("%q is not a size: write 1500, 64K, 100M or 2G", text)
+	}
+	*s = size(n << shift)
+	return nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/unspan/unspan/loader"
+	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/metrics"
+	"github.com/unspan/unspan/userspace/xsk"
+)
+
+type runCommand struct {
+	Config configFile `short:"c" type:"existingfile" placeholder:"FILE" help:"Read flags from a YAML file."`
+
+	Interface string `short:"i" required:"" placeholder:"IF" help:"Interface the mirror feeds arrive on."`
+	feedFlags
+	writeFlags
+
+	AnyDestination bool          `help:"Take feeds to any address, and listen promiscuously: for taps."`
+	Duration       time.Duration `placeholder:"TIME" help:"Stop after this time."`
+	Count          uint64        `placeholder:"N" help:"Stop after N inner frames."`
+	Workers        int           `default:"1" placeholder:"N" help:"Workers per receive queue (${default})."`
+	Mode           loader.Mode   `default:"auto" enum:"auto,native,generic" help:"Where XDP runs: auto, native (in the driver), generic (in the stack)."`
+	Copy           bool          `help:"Copy frames into the receive buffers even where the driver can do without."`
+	ZeroCopy       string        `enum:"auto,always,never" default:"auto" help:"Zero-copy receive: auto, always (fail without), never."`
+	Listen         string        `default:"${listen}" placeholder:"ADDR" help:"Serve metrics and health on this address; empty: nowhere (${default})."`
+	WebConfig      string        `placeholder:"FILE" type:"existingfile" help:"TLS and users for --listen, in the form of Prometheus exporter-toolkit."`
+	JSON           bool          `name:"json" help:"Print the ledger as JSON."`
+}
+
+func (r *runCommand) collector() (collector.Config, error) {
+	c := collector.Default()
+	c.Interface, c.Version = r.Interface, version()
+	c.Duration, c.Count, c.Workers, c.Mode = r.Duration, r.Count, r.Workers, r.Mode
+	if r.AnyDestination {
+		c.Settings.AnyDestination = 1
+	}
+	switch {
+	case r.Copy && r.ZeroCopy == "always":
+		return c, errors.New("--copy and --zero-copy always exclude each other")
+	case r.Copy || r.ZeroCopy == "never":
+		c.Copy = xsk.Copy
+	case r.ZeroCopy == "always":
+		c.Copy = xsk.ZeroCopy
+	}
+	r.writeFlags.apply(&c)
+	return c, r.feedFlags.apply(&c)
+}
+
+// Run collects until it is told to stop, and then says what became of every packet.
+func (r *runCommand) Run(ctx context.Context, e env) error {
+	config, err := r.collector()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(e.stderr, nil))
+	config.Store.Log = log
+	live, err := collector.New(config)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	ctx, done := context.WithCancel(ctx)
+	if r.Listen != "" {
+		server, err := metrics.Open(metrics.Config{
+			Listen: r.Listen, WebConfig: r.WebConfig, Log: log, Ready: live.Ready,
+			Collector: metrics.NewCollector(metrics.Build{Version: version()}, live.Snapshot),
+		})
+		if err != nil {
+			done()
+			return err
+		}
+		group.Go(func() error { return server.Run(ctx) })
+	}
+	group.Go(func() error {
+		defer done()
+		return live.Run(ctx)
+	})
+	err = group.Wait()
+	if !live.Started() {
+		return err
+	}
+	snapshot, readErr := live.Snapshot()
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	out := e.stdout
+	if r.Write == "-" {
+		out = e.stderr
+	}
+	return errors.Join(err, printLedger(out, &snapshot, r.JSON))
+}
+
+// printLedger ends a command that handled packets. A ledger that does not add up
+// is an error of the program, and is said to be one.
+func printLedger(w io.Writer, s *ledger.Snapshot, asJSON bool) error {
+	var err error
+	if asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(s)
+	} else {
+		err = s.WriteText(w, ledger.TextOptions{Feeds: 50})
+	}
+	if err != nil {
+		return fmt.Errorf("printing the ledger: %w", err)
+	}
+	return s.Check()
+}

@@ -1,0 +1,69 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/loader"
+	"github.com/unspan/unspan/userspace/clock"
+	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/store"
+	"github.com/unspan/unspan/userspace/xsk"
+)
+
+// Config is what live and offline collecting have in common and what only one
+// of them needs. Start from Default.
+type Config struct {
+	Settings   bpf.Config     // what to accept; Workers is set from Workers
+	Collectors []netip.Addr   // addresses that mirror feeds are sent to; live: those of the interface when empty
+	Exporters  []netip.Prefix // who may send; empty: everyone
+	MaxFeeds   int
+
+	Timestamps clock.Mode
+	Reassembly reassembly.Config
+
+	Write   bool         // write captures at all
+	Store   store.Config // where to
+	Version string       // of the program, for the section block
+
+	Input io.Reader // what the file "-" is; offline only
+
+	// Live only.
+	Interface string
+	Mode      loader.Mode
+	Workers   int      // per receive queue
+	Copy      xsk.Mode // how frames get into the UMEM
+	Frames    int      // buffers per receive queue
+	Duration  time.Duration
+	Count     uint64 // stop after this many inner frames; 0: never
+}
+
+// Default returns the configuration of a collector that writes nothing yet.
+func Default() Config {
+	l := loader.Default()
+	return Config{
+		Settings:   l.Settings,
+		MaxFeeds:   feed.Max,
+		Timestamps: clock.Auto,
+		Reassembly: reassembly.Default(),
+		Store:      store.Default(),
+		Mode:       l.Mode,
+		Workers:    1,
+		Frames:     xsk.Default().Frames,
+	}
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Workers < 1 || c.Workers > bpf.MaxWorkers:
+		return fmt.Errorf("workers %d: must be 1 to %d per receive queue", c.Workers, bpf.MaxWorkers)
+	case c.Duration < 0:
+		return errors.New("duration must not be negative")
+	}
+	return nil
+}

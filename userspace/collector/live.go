@@ -1,0 +1,221 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/loader"
+	"github.com/unspan/unspan/userspace/clock"
+	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/xsk"
+)
+
+// Live collects the mirror feeds that arrive on an interface.
+type Live struct {
+	config Config
+	run    atomic.Pointer[run] // nil until everything is set up
+}
+
+// run is what exists from the setting up to the end.
+type run struct {
+	start   time.Time
+	nic     *loader.NIC
+	path    *loader.Datapath
+	queues  []*xsk.Queue
+	workers []*receiver
+	output  *output
+	offset  *clock.Offset
+	limit   *limit
+	ending  atomic.Bool                     // detached: workers end when their rings are empty
+	drained atomic.Bool                     // no packet is on its way any more
+	last    atomic.Pointer[ledger.Snapshot] // when all is closed
+}
+
+// New checks the configuration. Nothing is opened before Run.
+func New(config Config) (*Live, error) {
+	if config.Interface == "" {
+		return nil, errors.New("no interface named")
+	}
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	return &Live{config: config}, nil
+}
+
+// Run collects until ctx is done, the duration is over, the count is reached or
+// something breaks. It must be called in the network namespace of the interface.
+//
+// The end has an order: the program is detached, so that nothing more comes;
+// the workers drain their rings; the captures are finished; then everything is
+// closed and the interface put back as it was.
+func (l *Live) Run(ctx context.Context) (err error) {
+	runtime.LockOSThread() // the namespace is the thread's
+	defer runtime.UnlockOSThread()
+
+	r := &run{limit: newLimit(l.config.Count)}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.open(&l.config); err != nil {
+		return err
+	}
+	if err := r.path.Attach(r.nic.Link); err != nil {
+		r.end()
+		return err
+	}
+	r.start = time.Now()
+	l.run.Store(r)
+	err = r.collect(ctx, l.config.Duration)
+	last, readErr := r.snapshot()
+	r.last.Store(&last)
+	return errors.Join(err, readErr)
+}
+
+// open sets up everything but the attachment.
+func (r *run) open(c *Config) (err error) {
+	if r.nic, err = loader.Prepare(c.Interface, c.Settings.AnyDestination != 0); err != nil {
+		return err
+	}
+	if r.offset, err = clock.NewOffset(); err != nil {
+		return err
+	}
+	addrs := c.Collectors
+	if len(addrs) == 0 && c.Settings.AnyDestination == 0 {
+		if addrs, err = r.nic.Addresses(); err != nil {
+			return err
+		}
+	}
+	if r.path, err = load(c, addrs); err != nil {
+		return err
+	}
+	queues := min(r.nic.Queues(), bpf.MaxQueues)
+	if r.output, err = openOutput(c, queues*c.Workers, r.books); err != nil {
+		return err
+	}
+	for queue := range queues {
+		if err := r.openQueue(c, addrs, queue); err != nil {
+			r.end()
+			return err
+		}
+	}
+	return nil
+}
+
+func load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
+	settings := c.Settings
+	settings.Workers = uint32(c.Workers)
+	if len(c.Exporters) > 0 {
+		settings.ListExporters = 1
+	}
+	return loader.Load(loader.Config{
+		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds,
+		Collectors: addrs, Exporters: c.Exporters,
+	})
+}
+
+// openQueue makes the sockets of one receive queue, and a worker for each.
+func (r *run) openQueue(c *Config, addrs []netip.Addr, queue int) error {
+	x := xsk.Default()
+	x.Ifindex, x.Queue = r.nic.Link.Attrs().Index, queue
+	x.Sockets, x.Frames, x.Mode = c.Workers, c.Frames, c.Copy
+	q, err := xsk.Open(x)
+	if err != nil {
+		return err
+	}
+	r.queues = append(r.queues, q)
+	for i, s := range q.Sockets() {
+		if err := r.path.Register(queue, i, s.FD()); err != nil {
+			return err
+		}
+		mine := *c
+		mine.Collectors = addrs
+		w, err := newWorker(&mine, r.path, r.offset, r.output, len(r.workers), r.limit)
+		if err != nil {
+			return err
+		}
+		r.workers = append(r.workers, &receiver{worker: w, socket: s, ending: &r.ending})
+	}
+	return nil
+}
+
+// collect runs the workers and ends them in order.
+func (r *run) collect(ctx context.Context, duration time.Duration) error {
+	if duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, duration)
+		defer cancel()
+	}
+	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
+	for i, w := range r.workers {
+		group.Go(func() error { return w.run(i) })
+	}
+	err := r.wait(ctx, broken)
+	err = errors.Join(err, r.path.Detach())
+	r.ending.Store(true)
+	for _, w := range r.workers {
+		err = errors.Join(err, w.socket.Wake())
+	}
+	err = errors.Join(err, group.Wait(), r.output.wait())
+	r.drained.Store(true)
+	return err
+}
+
+// wait blocks until there is a reason to end. Meanwhile it keeps the clock.
+func (r *run) wait(ctx, broken context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-broken.Done():
+			return nil // the group says why
+		case <-r.output.broken():
+			return nil // the output says why
+		case <-r.limit.enough:
+			return nil
+		case <-tick.C:
+			if err := r.offset.Refresh(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// books gives a feed's figures, times in UTC.
+func (r *run) books(feed uint32) (bpf.FeedState, bool) {
+	s, err := r.path.FeedState(feed)
+	if err != nil {
+		return s, false
+	}
+	s.First, s.Last = r.offset.UTC(s.First), r.offset.UTC(s.Last)
+	return s, true
+}
+
+// end closes the lanes of workers that never ran, so that the output ends.
+func (r *run) end() {
+	if r.output == nil {
+		return
+	}
+	r.output.abandon()
+}
+
+// close frees everything; whatever was not opened is nil.
+func (r *run) close() error {
+	var errs []error
+	for _, q := range r.queues {
+		errs = append(errs, q.Close())
+	}
+	if r.path != nil {
+		errs = append(errs, r.path.Detach())
+	}
+	if r.nic != nil {
+		errs = append(errs, r.nic.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,84 @@
+package collector
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/xsk"
+)
+
+// receiver is a worker at a socket.
+type receiver struct {
+	*worker
+	socket *xsk.Socket
+	ending *atomic.Bool // detached: end when the ring is empty
+	warmed byte
+}
+
+const (
+	batch   = 64                     // frames borrowed at a time
+	patient = 100 * time.Millisecond // a receiver looks up from its ring at least so often
+)
+
+// run takes frames from the socket until the end, on a thread of its own.
+func (r *receiver) run(index int) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer r.finish()
+	mono, err := newMonotonic()
+	if err != nil {
+		return fmt.Errorf("worker %d: %w", index, err)
+	}
+	var frames [batch][]byte
+	for {
+		n := r.socket.Receive(frames[:])
+		r.warm(frames[:n])
+		for _, buf := range frames[:n] {
+			r.receive(buf)
+		}
+		r.socket.Release()
+		r.publish()
+		r.tick(mono.now())
+		if n > 0 {
+			continue
+		}
+		if r.ending.Load() {
+			return nil
+		}
+		if err := r.socket.Wait(patient); err != nil {
+			return fmt.Errorf("worker %d: %w", index, err)
+		}
+	}
+}
+
+// warm reads one byte of each frame. Another CPU has just written them, so each
+// first look is a cache miss; here the misses overlap.
+func (r *receiver) warm(frames [][]byte) {
+	for _, f := range frames {
+		if len(f) > bpf.RecordSize {
+			r.warmed += f[0] + f[bpf.RecordSize]
+		}
+	}
+}
+
+// monotonic reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, without a
+// system call: Go's own clock, anchored once.
+type monotonic struct {
+	start  time.Time
+	anchor uint64
+}
+
+func newMonotonic() (monotonic, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return monotonic{}, fmt.Errorf("reading the monotonic clock: %w", err)
+	}
+	return monotonic{start: time.Now(), anchor: uint64(ts.Nano())}, nil
+}
+
+func (m *monotonic) now() uint64 { return m.anchor + uint64(time.Since(m.start)) }

@@ -1,0 +1,186 @@
+package collector
+
+import (
+	"sync/atomic"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/pcapng"
+	"github.com/unspan/unspan/userspace/clock"
+	"github.com/unspan/unspan/userspace/decap"
+	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/reassembly"
+	"github.com/unspan/unspan/userspace/store"
+)
+
+// feeds is where a worker learns whose frames it has: the kernel's feed table
+// live, the Go twin's for files.
+type feeds interface {
+	decap.Feeds
+	FeedKey(id uint32) (bpf.FeedKey, error)
+}
+
+// worker turns records and frames into packets of a capture. One goroutine owns
+// it; others read its books.
+type worker struct {
+	config  *Config
+	feeds   feeds
+	streams []*stream // by slot of the feed's id
+	stamper *clock.Stamper
+	parts   *reassembly.Reassembler
+	twin    *decap.Engine // of reassembled datagrams
+	out     *output
+	lane    *store.Lane // nil when nothing is written
+	limit   *limit
+
+	counts counts
+	books  books
+}
+
+// counts are plain numbers of the hot path; publish makes them readable.
+type counts struct {
+	inner     uint64 // frames that came as record and inner frame
+	malformed uint64 // frames whose record makes no sense
+	surplus   uint64 // received after the asked-for number
+	unasked   uint64 // no capture is written
+}
+
+type books struct {
+	inner, malformed, surplus, unasked atomic.Uint64
+	datagrams                          [bpf.VerdictCount]struct{ packets, bytes atomic.Uint64 }
+}
+
+func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, lim *limit) (*worker, error) {
+	parts, err := reassembly.New(c.Reassembly)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{
+		config: c, feeds: f,
+		streams: make([]*stream, c.MaxFeeds+1),
+		stamper: clock.NewStamper(c.Timestamps, offset),
+		parts:   parts,
+		twin:    decap.New(c.Settings, c.Collectors, c.Exporters, f),
+		out:     out,
+		lane:    out.lane(lane),
+		limit:   lim,
+	}
+	w.publish()
+	return w, nil
+}
+
+// receive takes what came out of an AF_XDP ring.
+func (w *worker) receive(buf []byte) {
+	rec, data, ok := bpf.Split(buf)
+	switch {
+	case !ok:
+		w.counts.malformed++
+	case rec.Flags&bpf.RecordFragment != 0:
+		w.fragment(rec, data)
+	default:
+		w.inner(rec, data)
+	}
+}
+
+// inner takes a frame that the engine has stripped.
+func (w *worker) inner(rec *bpf.Record, data []byte) {
+	w.counts.inner++
+	w.deliver(rec, data)
+}
+
+// fragment takes one piece of an outer datagram; with the last piece the
+// datagram goes the way of every packet, in Go.
+func (w *worker) fragment(rec *bpf.Record, data []byte) {
+	whole, ok := w.parts.Add(reassembly.Fragment{
+		Data: data, RawIP: rec.Flags&bpf.RecordRawIP != 0, Time: rec.Time, Record: *rec,
+	})
+	if !ok {
+		return
+	}
+	inner, data, v := w.twin.Datagram(whole.Frame, &whole.Record, whole.Time)
+	w.books.datagrams[v].packets.Add(1)
+	w.books.datagrams[v].bytes.Add(uint64(len(whole.Frame)))
+	if v == bpf.RedirectInner {
+		w.deliver(&inner, data)
+	}
+}
+
+// deliver takes an inner frame to the capture.
+func (w *worker) deliver(rec *bpf.Record, data []byte) {
+	switch {
+	case !w.limit.take():
+		w.counts.surplus++
+	case w.lane == nil:
+		w.counts.unasked++
+	default:
+		w.write(rec, data)
+	}
+}
+
+func (w *worker) write(rec *bpf.Record, data []byte) {
+	s := w.stream(rec)
+	t := w.stamper.Time(rec, &s.clock)
+	w.lane.Append(s.id, t, rec.WireLength, flags(rec.Flags), uint64(rec.Gap), data)
+}
+
+// flags says in pcapng's words what the mirror said of the frame.
+func flags(r uint32) (f pcapng.Flags) {
+	const odd = bpf.RecordDirection | bpf.RecordShort | bpf.RecordOversized | bpf.RecordBad
+	if r&odd == 0 {
+		return 0
+	}
+	switch {
+	case r&bpf.RecordDirection == 0:
+	case r&bpf.RecordEgress != 0:
+		f = pcapng.Outbound
+	default:
+		f = pcapng.Inbound
+	}
+	switch {
+	case r&bpf.RecordShort != 0:
+		f |= pcapng.TooShort
+	case r&bpf.RecordOversized != 0:
+		f |= pcapng.TooLong
+	case r&bpf.RecordBad != 0:
+		f |= pcapng.BadCRC
+	}
+	return f
+}
+
+// tick lets what waits for time to pass know that it does: now is of the clock
+// of the records.
+func (w *worker) tick(now uint64) {
+	w.parts.Expire(now)
+	if w.lane != nil {
+		w.lane.Tick(now)
+	}
+}
+
+// finish is the worker's last call: everything it has goes on.
+func (w *worker) finish() {
+	if w.lane != nil {
+		w.lane.Close()
+	}
+	w.publish()
+}
+
+// publish makes the counts readable: once a batch, not once a packet.
+func (w *worker) publish() {
+	w.books.inner.Store(w.counts.inner)
+	w.books.malformed.Store(w.counts.malformed)
+	w.books.surplus.Store(w.counts.surplus)
+	w.books.unasked.Store(w.counts.unasked)
+}
+
+// ledger is the worker's line.
+func (w *worker) ledger() ledger.Worker {
+	l := ledger.Worker{
+		Inner:      w.books.inner.Load(),
+		Malformed:  w.books.malformed.Load(),
+		Reassembly: w.parts.Stats(),
+	}
+	for v := range l.Verdicts {
+		d := &w.books.datagrams[v]
+		l.Verdicts[v] = bpf.Tally{Packets: d.packets.Load(), Bytes: d.bytes.Load()}
+	}
+	return l
+}
