@@ -44,7 +44,7 @@ type Config struct {
 	CirculationMax int
 
 	Mode        Mode // Info says what was got
-	MultiBuffer bool // take packets that need several frames, where the kernel can (6.6)
+	MultiBuffer bool // take packets that need several frames, where the kernel (6.6) and the driver can
 	HugePages   bool // use 2 MiB pages if there are any
 
 	// Spin is how long Wait looks at the ring before it sleeps, when frames

@@ -156,29 +156,41 @@ func (q *Queue) own(s *Socket, cfg Config) error {
 	return nil
 }
 
-// bindFirst binds the first socket and finds out what that gave.
+// bindFirst binds the first socket in the best way that the kernel and the
+// driver allow, and finds out what that gave.
 func (q *Queue) bindFirst(s *Socket, cfg Config) error {
-	flags := uint16(unix.XDP_USE_NEED_WAKEUP)
-	switch cfg.Mode {
-	case Copy:
-		flags |= unix.XDP_COPY
-	case ZeroCopy:
-		flags |= unix.XDP_ZEROCOPY
+	// The kernel, left to choose, prefers several buffers to zero-copy, which
+	// many drivers have for one buffer only. It refuses that if the MTU is too
+	// large for it (xp_assign_dev in net/xdp/xsk_buff_pool.c).
+	var modes []uint16
+	if cfg.Mode != Copy {
+		modes = append(modes, unix.XDP_ZEROCOPY)
 	}
-	q.info.MultiBuffer = cfg.MultiBuffer
-	var err error
+	if cfg.Mode != ZeroCopy {
+		modes = append(modes, unix.XDP_COPY)
+	}
+	buffers := []uint16{0}
 	if cfg.MultiBuffer {
-		err = bind(s.fd, cfg, flags|unix.XDP_USE_SG, 0)
+		buffers = []uint16{unix.XDP_USE_SG, 0} // unknown before Linux 6.6
 	}
-	if !cfg.MultiBuffer || errors.Is(err, unix.EINVAL) {
-		// Before Linux 6.6 the flag is invalid. If something else is, this
-		// says so again.
-		q.info.MultiBuffer = false
-		err = bind(s.fd, cfg, flags, 0)
+	var err error
+	for _, mode := range modes {
+		for _, buffer := range buffers {
+			err = bind(s.fd, cfg, unix.XDP_USE_NEED_WAKEUP|mode|buffer, 0)
+			if err == nil {
+				q.info.MultiBuffer = buffer != 0
+				return q.askMode(s)
+			}
+			if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+				return err
+			}
+		}
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// askMode asks the kernel for the mode that it bound the socket in.
+func (q *Queue) askMode(s *Socket) error {
 	var got struct{ flags uint32 } // struct xdp_options
 	if err := getOption(s.fd, unix.XDP_OPTIONS, &got); err != nil {
 		return fmt.Errorf("asking for the mode: %w", err)

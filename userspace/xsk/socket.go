@@ -52,9 +52,9 @@ func (s *Socket) FD() int { return s.fd }
 // and the kernel's after it. Receive may be called again before Release; then
 // both batches are yours. The capacity of a frame is its length.
 //
-// The first look at a frame is a cache miss, because another CPU wrote it. A
-// loop that reads a byte of each frame, before the loop that works on them,
-// lets the misses overlap.
+// The first look at a frame is a cache miss, because another CPU wrote it.
+// Where there is much to do for each, a loop over the batch that reads one byte
+// of every frame before the work begins lets those misses overlap.
 func (s *Socket) Receive(frames [][]byte) int {
 	descs := s.rx.Peek(len(frames))
 	if len(descs) == 0 {

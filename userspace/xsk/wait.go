@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -34,7 +35,7 @@ func (s *Socket) Wait(timeout time.Duration) error {
 	start := time.Now()
 	if s.loaded || s.busyPoll {
 		s.loaded = false
-		for spun := time.Duration(0); spun < s.spin; spun = time.Since(start) {
+		for {
 			if s.busyPoll {
 				if err := s.enter(); err != nil {
 					return err
@@ -42,6 +43,9 @@ func (s *Socket) Wait(timeout time.Duration) error {
 			}
 			if s.rx.Waiting() {
 				return nil
+			}
+			if time.Since(start) >= s.spin {
+				break
 			}
 		}
 	}
@@ -103,8 +107,8 @@ func (s *Socket) Wake() error {
 	if s.queue.closed {
 		return nil
 	}
-	one := [8]byte{7: 1, 0: 1} // not zero in either byte order
-	if _, err := unix.Write(s.wakeFD, one[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	if _, err := unix.Write(s.wakeFD, one); err != nil && !errors.Is(err, unix.EAGAIN) {
 		return fmt.Errorf("waking the worker of %s: %w", s.name, err)
 	}
 	return nil
