@@ -1,0 +1,165 @@
+package policy
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/unspan/unspan/bpf"
+)
+
+// Engine decides in Go, one rule after the other, what the kernel decides with
+// sets. It says the same of every frame: bpf/policy.h, held together by a test.
+type Engine struct {
+	policy *Policy
+	states []RuleState // one for each rule, the default last
+}
+
+// NewEngine makes an engine that has seen nothing yet.
+func NewEngine(p *Policy) *Engine {
+	return &Engine{policy: p, states: make([]RuleState, len(p.Rules)+1)}
+}
+
+// States is what each rule has met, in the order of the file, the default last. The
+// slice is the engine's own.
+func (e *Engine) States() []RuleState { return e.states }
+
+// Decide says what becomes of an inner frame: VerdictNone, it goes on, or the
+// verdict that drops it. rec says feed, flow hash, length and flags; it is told
+// rule, weight, and the length that is left of the frame.
+func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict {
+	if len(e.policy.Rules) == 0 && e.policy.Default == (Action{OneIn: 1}) {
+		return bpf.VerdictNone
+	}
+	index := e.meet(key, rec, frame)
+	action, number := e.policy.Default, bpf.NoRule
+	if index < len(e.policy.Rules) {
+		action, number = e.policy.Rules[index].Action, uint16(index)
+	}
+	state := &e.states[index]
+	kept := !action.Drop && (action.OneIn <= 1 || sampled(action, state, uint32(index), rec.FlowHash))
+	state.Packets++
+	state.Bytes += uint64(rec.Length)
+	switch {
+	case action.Drop:
+		return bpf.DropPolicy
+	case !kept:
+		return bpf.DropSampled
+	}
+	state.Kept++
+	rec.Rule = number
+	rec.Weight = max(action.OneIn, 1)
+	if action.Snap != 0 && action.Snap < rec.Length {
+		rec.Length = action.Snap
+		rec.Flags |= bpf.RecordCut
+	}
+	return bpf.VerdictNone
+}
+
+// meet is the index of the first rule that fits, that of the default when none does.
+func (e *Engine) meet(key *bpf.FeedKey, rec *bpf.Record, frame []byte) int {
+	seen := seenFrame{
+		key:       key,
+		exporter:  netip.AddrFrom16(key.Exporter).Unmap(),
+		collector: netip.AddrFrom16(key.Collector).Unmap(),
+		vlan:      frameVLAN(rec, frame),
+		direction: frameDirection(rec),
+	}
+	seen.hasSession, seen.hasKey, seen.hasVNI = carries(key)
+	rawIP := rec.Flags&bpf.RecordRawIP != 0
+	for i := range e.policy.Rules {
+		rule := &e.policy.Rules[i]
+		if rule.fits(&seen) && (rule.Filter == nil || rule.Filter.Match(frame, rawIP)) {
+			return i
+		}
+	}
+	return len(e.policy.Rules)
+}
+
+// seenFrame is what a rule may look at, its filter aside.
+type seenFrame struct {
+	key                        *bpf.FeedKey
+	exporter, collector        netip.Addr
+	hasSession, hasKey, hasVNI bool
+	vlan                       uint32
+	direction                  Direction
+}
+
+func (rule *Rule) fits(f *seenFrame) bool {
+	return contain(rule.Exporters, f.exporter) &&
+		contain(rule.Collectors, f.collector) &&
+		(rule.Encaps == nil || slices.Contains(rule.Encaps, bpf.Encap(f.key.Encap))) &&
+		(rule.Sessions == nil || f.hasSession && holds(rule.Sessions, uint32(f.key.Session))) &&
+		(rule.Keys == nil || f.hasKey && holds(rule.Keys, f.key.Key)) &&
+		(rule.VNIs == nil || f.hasVNI && holds(rule.VNIs, f.key.Key)) &&
+		(rule.VLANs == nil || holds(rule.VLANs, f.vlan)) &&
+		(rule.Direction == AnyDirection || rule.Direction == f.direction)
+}
+
+func contain(prefixes []netip.Prefix, address netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(address) {
+			return true
+		}
+	}
+	return prefixes == nil
+}
+
+const vlanMask = 0xfff
+
+// frameVLAN is the VLAN of the mirrored frame: its outermost tag, else what the
+// mirror's header says of it, else 0.
+func frameVLAN(rec *bpf.Record, frame []byte) uint32 {
+	if rec.Flags&bpf.RecordRawIP == 0 && len(frame) >= 16 {
+		switch binary.BigEndian.Uint16(frame[12:]) {
+		case 0x8100, 0x88a8, 0x9100:
+			return uint32(binary.BigEndian.Uint16(frame[14:]) & vlanMask)
+		}
+	}
+	if rec.Flags&bpf.RecordVLAN != 0 {
+		return uint32(rec.Tci & vlanMask)
+	}
+	return 0
+}
+
+func frameDirection(rec *bpf.Record) Direction {
+	switch {
+	case rec.Flags&bpf.RecordDirection == 0:
+		return AnyDirection
+	case rec.Flags&bpf.RecordEgress != 0:
+		return Egress
+	}
+	return Ingress
+}
+
+const sampleFlows = 0x5bd1e995
+
+// sampled says whether a sampling rule keeps a frame. By packet, it is one of each
+// block of OneIn, its place in the block drawn anew each time; by flow, it is what
+// a hash says that both directions share.
+func sampled(a Action, state *RuleState, index, flowHash uint32) bool {
+	if a.ByFlow {
+		return scale(mix(flowHash^sampleFlows), a.OneIn) == 0
+	}
+	if state.Position == 0 {
+		state.Chosen = scale(mix(uint32(state.Packets)^mix(index)), a.OneIn)
+	}
+	kept := state.Position == state.Chosen
+	state.Position++
+	if state.Position >= a.OneIn {
+		state.Position = 0
+	}
+	return kept
+}
+
+// mix is the finalizer of MurmurHash3, public domain.
+func mix(h uint32) uint32 {
+	h ^= h >> 16
+	h *= 0x85ebca6b
+	h ^= h >> 13
+	h *= 0xc2b2ae35
+	return h ^ h>>16
+}
+
+// scale is a number below n, from 32 mixed bits.
+func scale(mixed, n uint32) uint32 { return uint32(uint64(mixed) * uint64(n) >> 32) }

@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/unspan/unspan/userspace/filter"
+)
+
+// Maps are the names of the maps that belong to one policy: each load of the
+// program has its own, where those of feeds and verdicts go on.
+func Maps() []string {
+	return []string{kernelMapRules, kernelMapRuleSets, kernelMapRuleRanges, kernelMapRulePrefixes,
+		kernelMapRuleMemo, kernelMapRuleStates}
+}
+
+// stub is the function of bpf/policy.h that stands where the filters go.
+const stub = "filter"
+
+// Fill puts the policy into a program that includes bpf/policy.h: its constants, its
+// maps' contents, its filters. It must be done before the program is loaded.
+func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
+	constant, ok := spec.Variables[kernelVarPolicy]
+	if !ok {
+		return errors.New("filling in policy: the program has no policy: it does not include bpf/policy.h")
+	}
+	if err := constant.Set(&c.settings); err != nil {
+		return fmt.Errorf("filling in policy: %w", err)
+	}
+	for _, m := range []struct {
+		name     string
+		contents []ebpf.MapKV
+	}{
+		{kernelMapRules, array(c.rules)},
+		{kernelMapRuleSets, array(c.sets)},
+		{kernelMapRuleRanges, array(c.ranges)},
+	} {
+		spec.Maps[m.name].Contents = m.contents
+		spec.Maps[m.name].MaxEntries = uint32(max(len(m.contents), 1))
+	}
+	spec.Maps[kernelMapRuleStates].MaxEntries = uint32(len(c.rules))
+	prefixes := spec.Maps[kernelMapRulePrefixes]
+	prefixes.Contents = nil
+	for prefix, set := range c.prefixes {
+		prefixes.Contents = append(prefixes.Contents, ebpf.MapKV{Key: prefix, Value: set})
+	}
+	for name, program := range spec.Programs {
+		if !hasStub(program) {
+			continue
+		}
+		insns, err := filter.Splice(program.Instructions, stub, c.filters)
+		if err != nil {
+			return fmt.Errorf("filling in policy: program %s: %w", name, err)
+		}
+		program.Instructions = insns
+	}
+	return nil
+}
+
+func hasStub(program *ebpf.ProgramSpec) bool {
+	for i := range program.Instructions {
+		if program.Instructions[i].Symbol() == stub {
+			return true
+		}
+	}
+	return false
+}
+
+func array[T any](values []T) []ebpf.MapKV {
+	contents := make([]ebpf.MapKV, len(values))
+	for i, v := range values {
+		contents[i] = ebpf.MapKV{Key: uint32(i), Value: v}
+	}
+	return contents
+}
+
+// ReadStates reads what each rule has met from the rule_states map of a loaded
+// policy, all CPUs together, in the order of the file, the default last.
+func ReadStates(m *ebpf.Map) ([]RuleState, error) {
+	states := make([]RuleState, m.MaxEntries())
+	var cpus []RuleState
+	for i := range states {
+		if err := m.Lookup(uint32(i), &cpus); err != nil {
+			return nil, fmt.Errorf("reading state of rule %d: %w", i, err)
+		}
+		for _, cpu := range cpus {
+			states[i].Packets += cpu.Packets
+			states[i].Bytes += cpu.Bytes
+			states[i].Kept += cpu.Kept
+		}
+	}
+	return states, nil
+}

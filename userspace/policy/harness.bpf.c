@@ -1,0 +1,37 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The policy alone, for tests and measurements: a packet is a feed key, a record
+ * and the inner frame; the answer is the verdict, and the record as it was left.
+ */
+#include "../../bpf/policy.h"
+
+/* bpf2go reads types from BTF, and BTF holds what something refers to. */
+const enum policy_limit *const btf_policy_limit __attribute__((used));
+const enum dimension *const btf_dimension __attribute__((used));
+const enum side *const btf_side __attribute__((used));
+const enum rule_direction *const btf_rule_direction __attribute__((used));
+
+struct question {
+	struct feed_key key;
+	struct record record;
+};
+
+SEC("xdp.frags")
+int harness(struct xdp_md *ctx)
+{
+	struct question *asked = (void *)(long)ctx->data;
+	struct question q;
+
+	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
+		return -1;
+	q = *asked;
+	int verdict = decide(ctx, &q.key, &q.record, sizeof(q));
+	asked = (void *)(long)ctx->data;
+	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
+		return -1;
+	asked->record = q.record;
+	return verdict;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
