@@ -23,9 +23,9 @@ import (
 //     that a machine really has, and forgets a single one in a few windows.
 //   - Depth helps against a burst, not against a feed that is faster than the
 //     workers: there it only makes the frames cold and the workers slower still,
-//     so that they may never catch up again. When the kernel has been short of
-//     frames for floodAfter turns of the whole memory, the target falls to min
-//     and stays there until the workers have caught up.
+//     so that they may never catch up again. When the kernel was short of frames
+//     for floodAfter turns of the whole memory, and the workers did not catch up
+//     meanwhile, the target falls to min and stays there until they do.
 //
 // All workers return frames here, and the fill ring has one producer. Whoever
 // wins the claim is it; who does not keeps its frames and comes back with them.
@@ -42,7 +42,7 @@ type circulation struct {
 	peak     int // most frames seen away from the kernel in this window
 	window   int // frames returned in this window
 	every    int // frames in a window
-	short    int // frames returned since the kernel last had enough
+	short    int // frames returned while the kernel was short of them, since the workers last caught up
 	flooded  bool
 
 	// What the claim's holder last found, for others to read.
@@ -104,9 +104,10 @@ func (c *circulation) steer(n int) {
 	away := circulating - c.fill.Unconsumed()
 	c.peak = max(c.peak, away)
 
-	if 8*away > 7*circulating {
+	switch {
+	case 8*away > 7*circulating:
 		c.short += n
-	} else {
+	case 4*away < circulating:
 		c.short = 0
 	}
 	switch {

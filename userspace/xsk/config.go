@@ -45,7 +45,7 @@ type Config struct {
 
 	Mode        Mode // Info says what was got
 	MultiBuffer bool // take packets that need several frames, where the kernel (6.6) and the driver can
-	HugePages   bool // use 2 MiB pages if there are any
+	HugePages   bool // use 2 MiB pages where there are any; Info tells of reserved ones
 
 	// Spin is how long Wait looks at the ring before it sleeps, when frames
 	// have just come. Sleeping costs the receiving CPU a wake-up; spinning

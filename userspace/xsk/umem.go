@@ -40,6 +40,11 @@ func mapUMEM(frames, frameSize int, huge bool) (umem, error) {
 		return umem{}, fmt.Errorf("mapping %d frames of %d bytes: %w%s", frames, frameSize, err,
 			cure(err, unix.ENOMEM, "not enough memory: use fewer frames"))
 	}
+	if huge {
+		// Without a pool the kernel may still find some (transparent huge
+		// pages). Nothing depends on it, and nothing tells.
+		_ = unix.Madvise(memory, unix.MADV_HUGEPAGE)
+	}
 	u.memory = memory
 	return u, nil
 }
