@@ -67,7 +67,6 @@ enum verdict {
 	VERDICT_DROP_UDP_SHORT,		/* ends inside the UDP, VXLAN or Geneve header */
 	VERDICT_DROP_VXLAN_FLAGS,	/* VXLAN without the I flag, RFC 7348 5 */
 	VERDICT_DROP_GENEVE_VERSION,	/* Geneve version other than 0, RFC 8926 3.4 */
-	VERDICT_DROP_GENEVE_CRITICAL,	/* Geneve critical option: not understood, RFC 8926 3.5 */
 	VERDICT_DROP_GENEVE_PROTOCOL,	/* Geneve that carries neither Ethernet nor accepted IP */
 	VERDICT_DROP_INNER_SHORT,	/* less inside than the header of what it carries */
 	VERDICT_DROP_TOO_BIG,		/* multi-buffer frame, and AF_XDP here takes none */
@@ -102,6 +101,7 @@ enum record_flag {
 	RECORD_CUT = 1 << 13,		/* a rule cut the frame to a snap length */
 	RECORD_NIC_TIME = 1 << 14,	/* time is the NIC's, UTC; else CLOCK_MONOTONIC */
 	RECORD_UNWRAPPED = 1 << 15,	/* double encapsulation, unwrapped twice */
+	RECORD_CRITICAL = 1 << 16,	/* Geneve: some option is critical, and was skipped */
 };
 
 /*
@@ -165,6 +165,7 @@ struct feed_state {
 	__u64 packets;		/* packets of this feed, whatever became of them */
 	__u64 bytes;		/* inner bytes */
 	__u64 kept;		/* sent on to user space */
+	__u64 critical;		/* with a critical Geneve option: RECORD_CRITICAL */
 	struct sequence sequence;
 };
 

@@ -66,7 +66,7 @@ static __always_inline enum verdict open_tunnel(struct packet *p)
 /* A tap's frame is its own inner frame, whatever it looked like on the way here. */
 static __always_inline enum verdict take_native(struct packet *p)
 {
-	__builtin_memset(p->label, 0, __builtin_offsetof(struct label, datagram));
+	blank(p);
 	p->label->key.encap = ENCAP_NATIVE;
 	p->cursor.at = p->start;
 	p->cursor.left = p->length;
@@ -78,12 +78,12 @@ static __always_inline enum verdict classify(struct packet *p)
 {
 	enum verdict v = open_tunnel(p);
 
-	p->label->record.platform = p->label->record.flags & RECORD_SOURCE_TIME ? p->label->record.platform : NO_PLATFORM;
 	if (passes(v) && accepted(ENCAP_NATIVE) && p->length >= ETH_HLEN)
 		v = take_native(p);
 	if (v == VERDICT_REDIRECT_FRAGMENT) {
 		p->inner = p->start;
 		p->label->record.flags |= RECORD_FRAGMENT;
+		p->label->record.flags &= ~RECORD_RAW_IP;	/* of the frame that follows: it has its Ethernet header */
 		p->label->record.length = p->length;
 		p->label->record.flow_hash = hash_datagram(p);
 	}
@@ -189,7 +189,7 @@ int decap(struct xdp_md *ctx)
 	};
 	if (!p.label)
 		return XDP_ABORTED;	/* cannot be: a per-CPU array has its one element */
-	__builtin_memset(p.label, 0, __builtin_offsetof(struct label, datagram));
+	blank(&p);
 	p.cursor.left = p.length;
 
 	enum verdict v = classify(&p);

@@ -103,6 +103,7 @@ type DecapFeedState struct {
 	Packets  uint64
 	Bytes    uint64
 	Kept     uint64
+	Critical uint64
 	Sequence DecapSequence
 }
 
@@ -170,6 +171,7 @@ const (
 	DecapRecordFlagRECORD_CUT         DecapRecordFlag = 8192
 	DecapRecordFlagRECORD_NIC_TIME    DecapRecordFlag = 16384
 	DecapRecordFlagRECORD_UNWRAPPED   DecapRecordFlag = 32768
+	DecapRecordFlagRECORD_CRITICAL    DecapRecordFlag = 65536
 )
 
 type DecapSequence struct {
@@ -223,19 +225,18 @@ const (
 	DecapVerdictVERDICT_DROP_UDP_SHORT       DecapVerdict = 16
 	DecapVerdictVERDICT_DROP_VXLAN_FLAGS     DecapVerdict = 17
 	DecapVerdictVERDICT_DROP_GENEVE_VERSION  DecapVerdict = 18
-	DecapVerdictVERDICT_DROP_GENEVE_CRITICAL DecapVerdict = 19
-	DecapVerdictVERDICT_DROP_GENEVE_PROTOCOL DecapVerdict = 20
-	DecapVerdictVERDICT_DROP_INNER_SHORT     DecapVerdict = 21
-	DecapVerdictVERDICT_DROP_TOO_BIG         DecapVerdict = 22
-	DecapVerdictVERDICT_DROP_STRANGER        DecapVerdict = 23
-	DecapVerdictVERDICT_DROP_POLICY          DecapVerdict = 24
-	DecapVerdictVERDICT_DROP_SAMPLED         DecapVerdict = 25
-	DecapVerdictVERDICT_DROP_LOOP            DecapVerdict = 26
-	DecapVerdictVERDICT_DROP_DUPLICATE       DecapVerdict = 27
-	DecapVerdictVERDICT_DROP_STRIP           DecapVerdict = 28
-	DecapVerdictVERDICT_REDIRECT_FRAGMENT    DecapVerdict = 29
-	DecapVerdictVERDICT_REDIRECT_INNER       DecapVerdict = 30
-	DecapVerdictVERDICT_COUNT                DecapVerdict = 31
+	DecapVerdictVERDICT_DROP_GENEVE_PROTOCOL DecapVerdict = 19
+	DecapVerdictVERDICT_DROP_INNER_SHORT     DecapVerdict = 20
+	DecapVerdictVERDICT_DROP_TOO_BIG         DecapVerdict = 21
+	DecapVerdictVERDICT_DROP_STRANGER        DecapVerdict = 22
+	DecapVerdictVERDICT_DROP_POLICY          DecapVerdict = 23
+	DecapVerdictVERDICT_DROP_SAMPLED         DecapVerdict = 24
+	DecapVerdictVERDICT_DROP_LOOP            DecapVerdict = 25
+	DecapVerdictVERDICT_DROP_DUPLICATE       DecapVerdict = 26
+	DecapVerdictVERDICT_DROP_STRIP           DecapVerdict = 27
+	DecapVerdictVERDICT_REDIRECT_FRAGMENT    DecapVerdict = 28
+	DecapVerdictVERDICT_REDIRECT_INNER       DecapVerdict = 29
+	DecapVerdictVERDICT_COUNT                DecapVerdict = 30
 )
 
 // Names of all BPF objects in the ELF.

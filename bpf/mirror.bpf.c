@@ -38,10 +38,10 @@ struct packet {
 	__u16 checksum;		/* GRE checksum; what is written later counts as 0 in it */
 	__u16 time;		/* ERSPAN III timestamp */
 	__u16 time_high;	/* its upper half in the platform subheader */
-	__u16 seconds;		/* the seconds of it there, time being ns: IEEE 1588 */
-	__u16 identification;	/* IPv4; the header checksum lies 8 bytes into the same header */
+	__u16 identification;	/* IPv4; the header checksum lies 6 bytes on */
 	__u16 fragment;		/* IPv6 fragment identification */
-	__u8 pad[8];
+	__u8 seconds;		/* 1: time is ns and time_high s, as IEEE 1588 has it */
+	__u8 pad[13];
 	__u8 bytes[];
 };
 
@@ -168,14 +168,11 @@ static __always_inline void stamp(struct xdp_md *ctx, const struct packet *packe
 	if (packet->time && packet->clock_divisor) {
 		__u64 ns = bpf_ktime_get_ns() - settings.start;
 		__u64 ticks = packet->clock_base + ns * packet->clock_multiplier / packet->clock_divisor;
-		__u32 low = ticks;
+		__u32 low = packet->seconds ? ticks % 1000000000 : ticks;
+		__u32 high = packet->seconds ? ticks / 1000000000 : ticks >> 32;
 
-		if (packet->seconds) {
-			sum += put(data, data_end, packet->seconds, ticks / 1000000000);
-			low = ticks % 1000000000;
-		}
-		sum += put(data, data_end, packet->time_high, ticks >> 32);
 		sum += put(data, data_end, packet->time, low);
+		sum += put(data, data_end, packet->time_high, high);
 	}
 	if (packet->checksum) {
 		__be16 *field = data + (packet->checksum & OFFSET_MASK);

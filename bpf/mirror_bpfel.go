@@ -25,12 +25,11 @@ type MirrorPacket struct {
 	Checksum        uint16
 	Time            uint16
 	TimeHigh        uint16
-	Seconds         uint16
 	Identification  uint16
 	Fragment        uint16
-	Pad             [8]uint8
+	Seconds         uint8
+	Pad             [13]uint8
 	Bytes           [0]uint8
-	_               [4]byte
 }
 
 type MirrorSettings struct {

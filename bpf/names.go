@@ -41,7 +41,6 @@ const (
 	DropUDPShort       = DecapVerdictVERDICT_DROP_UDP_SHORT
 	DropVXLANFlags     = DecapVerdictVERDICT_DROP_VXLAN_FLAGS
 	DropGeneveVersion  = DecapVerdictVERDICT_DROP_GENEVE_VERSION
-	DropGeneveCritical = DecapVerdictVERDICT_DROP_GENEVE_CRITICAL
 	DropGeneveProtocol = DecapVerdictVERDICT_DROP_GENEVE_PROTOCOL
 	DropInnerShort     = DecapVerdictVERDICT_DROP_INNER_SHORT
 	DropTooBig         = DecapVerdictVERDICT_DROP_TOO_BIG
@@ -74,6 +73,7 @@ const (
 	RecordCut        = uint32(DecapRecordFlagRECORD_CUT)
 	RecordNICTime    = uint32(DecapRecordFlagRECORD_NIC_TIME)
 	RecordUnwrapped  = uint32(DecapRecordFlagRECORD_UNWRAPPED)
+	RecordCritical   = uint32(DecapRecordFlagRECORD_CRITICAL)
 )
 
 // Flags of a Sequence.
@@ -151,7 +151,6 @@ var verdictNames = [VerdictCount]string{
 	DropUDPShort:       "drop_udp_short",
 	DropVXLANFlags:     "drop_vxlan_flags",
 	DropGeneveVersion:  "drop_geneve_version",
-	DropGeneveCritical: "drop_geneve_critical",
 	DropGeneveProtocol: "drop_geneve_protocol",
 	DropInnerShort:     "drop_inner_short",
 	DropTooBig:         "drop_too_big",

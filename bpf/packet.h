@@ -54,6 +54,12 @@ struct packet {
 
 enum fragment_position { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
 
+static __always_inline void blank(struct packet *p)
+{
+	__builtin_memset(p->label, 0, __builtin_offsetof(struct label, datagram));
+	p->label->record.platform = NO_PLATFORM;
+}
+
 /* Takes size bytes at the cursor, or NULL when there are not as many. */
 static __always_inline void *take(struct cursor *c, __u32 size)
 {

@@ -174,8 +174,9 @@ static __always_inline enum verdict parse_geneve(struct packet *p)
 	__u32 options = (flags >> 8 & 0x3f) * 4;
 	if (options && !take(&p->cursor, options & 0xfc))
 		return VERDICT_DROP_UDP_SHORT;
+	/* No option changes the frame, and a mirror's frame is not ours to refuse: counted, not dropped. */
 	if (flags & GENEVE_CRITICAL)
-		return VERDICT_DROP_GENEVE_CRITICAL;
+		p->label->record.flags |= RECORD_CRITICAL;
 	if (protocol == GRE_PROTOCOL_BRIDGING)
 		return VERDICT_NONE;
 	if ((protocol != GRE_PROTOCOL_IP4 && protocol != GRE_PROTOCOL_IP6) || !accepted(ENCAP_GRE_IP))

@@ -65,7 +65,7 @@ func (l *Live) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := r.path.Attach(r.nic.Link); err != nil {
-		r.end()
+		r.output.abandon()
 		return err
 	}
 	r.start = time.Now()
@@ -90,25 +90,47 @@ func (r *run) open(c *Config) (err error) {
 			return err
 		}
 	}
-	if r.path, err = load(c, addrs); err != nil {
+	if err := r.openQueues(c); err != nil {
 		return err
 	}
-	queues := min(r.nic.Queues(), bpf.MaxQueues)
-	if r.output, err = openOutput(c, queues*c.Workers, r.books); err != nil {
+	if r.path, err = r.load(c, addrs); err != nil {
 		return err
 	}
-	for queue := range queues {
-		if err := r.openQueue(c, addrs, queue); err != nil {
-			r.end()
-			return err
-		}
+	if r.output, err = openOutput(c, len(r.queues)*c.Workers, r.books); err != nil {
+		return err
+	}
+	if err := r.hire(c, addrs); err != nil {
+		r.output.abandon()
+		return err
 	}
 	return nil
 }
 
-func load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
+// openQueues makes the sockets, one for each worker of each receive queue.
+func (r *run) openQueues(c *Config) error {
+	for queue := range min(r.nic.Queues(), bpf.MaxQueues) {
+		x := xsk.Default()
+		x.Ifindex, x.Queue = r.nic.Link.Attrs().Index, queue
+		x.Sockets, x.Frames, x.Mode = c.Workers, c.Frames, c.Copy
+		q, err := xsk.Open(x)
+		if err != nil {
+			return err
+		}
+		r.queues = append(r.queues, q)
+	}
+	return nil
+}
+
+// load puts the program for these sockets into the kernel.
+func (r *run) load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
 	settings := c.Settings
 	settings.Workers = uint32(c.Workers)
+	settings.MultiBuffer = 1
+	for _, q := range r.queues {
+		if !q.Info().MultiBuffer {
+			settings.MultiBuffer = 0
+		}
+	}
 	if len(c.Exporters) > 0 {
 		settings.ListExporters = 1
 	}
@@ -118,27 +140,21 @@ func load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
 	})
 }
 
-// openQueue makes the sockets of one receive queue, and a worker for each.
-func (r *run) openQueue(c *Config, addrs []netip.Addr, queue int) error {
-	x := xsk.Default()
-	x.Ifindex, x.Queue = r.nic.Link.Attrs().Index, queue
-	x.Sockets, x.Frames, x.Mode = c.Workers, c.Frames, c.Copy
-	q, err := xsk.Open(x)
-	if err != nil {
-		return err
-	}
-	r.queues = append(r.queues, q)
-	for i, s := range q.Sockets() {
-		if err := r.path.Register(queue, i, s.FD()); err != nil {
-			return err
+// hire gives every socket its place and its worker.
+func (r *run) hire(c *Config, addrs []netip.Addr) error {
+	mine := *c
+	mine.Collectors = addrs
+	for queue, q := range r.queues {
+		for i, s := range q.Sockets() {
+			if err := r.path.Register(queue, i, s.FD()); err != nil {
+				return err
+			}
+			w, err := newWorker(&mine, r.path, r.offset, r.output, len(r.workers), r.limit)
+			if err != nil {
+				return err
+			}
+			r.workers = append(r.workers, &receiver{worker: w, socket: s, ending: &r.ending})
 		}
-		mine := *c
-		mine.Collectors = addrs
-		w, err := newWorker(&mine, r.path, r.offset, r.output, len(r.workers), r.limit)
-		if err != nil {
-			return err
-		}
-		r.workers = append(r.workers, &receiver{worker: w, socket: s, ending: &r.ending})
 	}
 	return nil
 }
@@ -195,14 +211,6 @@ func (r *run) books(feed uint32) (bpf.FeedState, bool) {
 	}
 	s.First, s.Last = r.offset.UTC(s.First), r.offset.UTC(s.Last)
 	return s, true
-}
-
-// end closes the lanes of workers that never ran, so that the output ends.
-func (r *run) end() {
-	if r.output == nil {
-		return
-	}
-	r.output.abandon()
 }
 
 // close frees everything; whatever was not opened is nil.

@@ -9,8 +9,9 @@ const (
 
 	vxlanVNI = 0x08 // I: the VNI is valid
 
-	geneveVersion = 0xc0 // of byte 0
-	geneveOptions = 0x3f // of byte 0: length in 4-byte words
+	geneveVersion  = 0xc0 // of byte 0
+	geneveCritical = 0x40
+	geneveOptions  = 0x3f // of byte 0: length in 4-byte words
 )
 
 // udp takes a UDP header, RFC 768, and finds the tunnel by its destination port:
@@ -76,6 +77,9 @@ func (e *Engine) geneve(p *packet) bpf.Verdict {
 	}
 	if !p.skip(int(header[0]&geneveOptions) * 4) {
 		return bpf.DropUDPShort
+	}
+	if header[1]&geneveCritical != 0 {
+		p.record.Flags |= bpf.RecordCritical
 	}
 	switch be16(header[2:]) {
 	case greBridging:

@@ -53,6 +53,9 @@ func (t *Table) Observe(key *bpf.FeedKey, rec *bpf.Record, kept bool) {
 	if kept {
 		s.Kept++
 	}
+	if rec.Flags&bpf.RecordCritical != 0 {
+		s.Critical++
+	}
 	if rec.Flags&bpf.RecordSequence != 0 {
 		rec.Gap = Observe(&s.Sequence, rec.Sequence)
 	}

@@ -67,7 +67,6 @@ var meanings = [bpf.VerdictCount]meaning{
 	bpf.DropUDPShort:       {Upstream, "dropped: UDP tunnel header cut short"},
 	bpf.DropVXLANFlags:     {Upstream, "dropped: VXLAN without a valid VNI"},
 	bpf.DropGeneveVersion:  {Upstream, "dropped: Geneve version unknown"},
-	bpf.DropGeneveCritical: {Upstream, "dropped: Geneve critical option unknown"},
 	bpf.DropGeneveProtocol: {Upstream, "dropped: Geneve payload not taken"},
 	bpf.DropInnerShort:     {Upstream, "dropped: inner frame cut short"},
 
