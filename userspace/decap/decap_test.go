@@ -369,7 +369,7 @@ func TestDecap(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	elsewhere := []bpf.Verdict{
 		bpf.VerdictNone, bpf.PassNoSocket, bpf.DropTooBig, bpf.DropStrip,
-		bpf.DropGeneveCritical, bpf.DropPolicy, bpf.DropSampled, bpf.DropLoop, bpf.DropDuplicate,
+		bpf.DropPolicy, bpf.DropSampled, bpf.DropLoop, bpf.DropDuplicate,
 	}
 	rowsOf := map[bpf.Verdict]int{bpf.RedirectFragment: 1} // fragment_test.go
 	for _, row := range rows {

@@ -98,9 +98,10 @@ func (p *packet) ends(rest int) {
 	}
 }
 
-// mapIP4 writes an IPv4 address as ::ffff:a.b.c.d, RFC 4291 2.5.5.2.
+// mapIP4 writes an IPv4 address into zeros as ::ffff:a.b.c.d, RFC 4291 2.5.5.2.
 func mapIP4(address *[16]byte, ip4 []byte) {
-	*address = [16]byte{10: 0xff, 11: 0xff, 12: ip4[0], 13: ip4[1], 14: ip4[2], 15: ip4[3]}
+	address[10], address[11] = 0xff, 0xff
+	copy(address[12:], ip4)
 }
 
 // ip6 takes an IPv6 header, RFC 8200 3, and its extension headers.
