@@ -200,7 +200,7 @@ SEC("xdp") int mirror(struct xdp_md *ctx)
 		return XDP_DROP;
 
 	__u32 length = packet->length;
-	int surplus = ctx->data_end - ctx->data - length;
+	long surplus = (void *)(long)ctx->data_end - (void *)(long)ctx->data - length;
 	if (!length || length > settings.capacity ||
 	    bpf_xdp_store_bytes(ctx, 0, (void *)packet->bytes, length))
 		goto refuse;

@@ -128,10 +128,10 @@ func (l *Lab) Close() error {
 			errs = append(errs, p.Close())
 		}
 		if l.Mirror != nil {
-			errs = append(errs, l.Mirror.Do(l.Mirror.deleteLink), l.Mirror.close())
+			errs = append(errs, l.Mirror.Do(l.Mirror.deleteLink), l.Mirror.Close())
 		}
 		if l.Collector != nil {
-			errs = append(errs, l.Collector.close())
+			errs = append(errs, l.Collector.Close())
 		}
 		if err := errors.Join(errs...); err != nil {
 			l.err = fmt.Errorf("closing lab: %w", err)

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is one end of the cable and the network namespace it lives in.
+// Namespace is a network namespace and, in a Lab, the end of the cable in it.
 // Its fields do not change after Open.
 type Namespace struct {
 	Name    string           // "mirror" or "collector", for messages
-	Link    string           // name of the veth device
+	Link    string           // name of the veth device; of a namespace without one the rest is zero
 	Ifindex int              // of the veth device; means something only inside
 	MAC     net.HardwareAddr // of the veth device
 	IPv4    netip.Addr       // in a /24
@@ -78,7 +78,13 @@ func (n *Namespace) Path() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd)
 }
 
-// openNamespace makes a network namespace that exists only as a file descriptor.
+// NewNamespace makes a network namespace that exists only as a file descriptor
+// of this process. There is nothing in it but its loopback device, which is down.
+// The name is for messages. It needs root. The caller closes it.
+func NewNamespace(name string) (*Namespace, error) {
+	return openNamespace(Namespace{Name: name})
+}
+
 func openNamespace(n Namespace) (*Namespace, error) {
 	n.fd = -1
 	errs := make(chan error)
@@ -118,7 +124,12 @@ func openThreadNamespace() (int, error) {
 	return fd, nil
 }
 
-func (n *Namespace) close() error {
+// Close lets go of the namespace; it ends when nothing else uses it. A second
+// call does nothing. The namespaces of a Lab are closed by it.
+func (n *Namespace) Close() error {
+	if n.fd < 0 {
+		return nil
+	}
 	fd := n.fd
 	n.fd = -1
 	if err := unix.Close(fd); err != nil {
