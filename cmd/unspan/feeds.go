@@ -10,6 +10,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/metrics"
 )
 
@@ -20,8 +21,8 @@ type feedFlags struct {
 	Collector     []netip.Addr   `placeholder:"ADDR" help:"Addresses that mirror sessions send to. run: those of the interface unless given; decap: any."`
 	Exporter      []netip.Prefix `placeholder:"PREFIX" help:"Take feeds from these exporters only."`
 	DropStrangers bool           `help:"Drop the feeds of other exporters; else the host gets them."`
-	RestoreVLAN   string         `name:"restore-vlan" enum:"auto,never,always" default:"auto" help:"Put the 802.1Q tag back: auto (where the sender took it out), never, always."`
-	FCS           string         `name:"fcs" enum:"auto,strip,keep,none" default:"auto" help:"Trailing frame check sequence: auto (detected per feed, stripped), strip, keep, none."`
+	RestoreVLAN   frame.Restore  `name:"restore-vlan" default:"auto" placeholder:"WHEN" help:"Put the 802.1Q tag back: auto (where the sender took it out), never, always."`
+	FCS           frame.FCS      `name:"fcs" default:"auto" placeholder:"WHAT" help:"Trailing frame check sequence: auto (detected per feed, stripped), strip, keep, none."`
 	Timestamps    clock.Mode     `default:"auto" placeholder:"CLOCK" help:"Whose clock: receive, sender, or auto (the sender's where it is known to be good)."`
 	MaxFeeds      int            `default:"4096" hidden:"" help:"Size of the feed table."`
 }
@@ -43,6 +44,7 @@ func (f *feedFlags) apply(c *collector.Config) error {
 		c.Settings.DropStrangers = 1
 	}
 	c.Timestamps = f.Timestamps
+	c.Frame = frame.Config{RestoreVLAN: f.RestoreVLAN, FCS: f.FCS}
 	c.MaxFeeds = f.MaxFeeds
 	return nil
 }

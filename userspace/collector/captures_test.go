@@ -73,7 +73,7 @@ func readCapture(t *testing.T, sidecar string) capture {
 	var e struct {
 		Categories []string `json:"categories"`
 		Packets    int      `json:"packets"`
-		Expected struct {
+		Expected   struct {
 			Frames [][]any `json:"frames"`
 		} `json:"expected"`
 	}

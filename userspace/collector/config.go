@@ -11,6 +11,7 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/store"
 	"github.com/unspan/unspan/userspace/xsk"
@@ -24,6 +25,7 @@ type Config struct {
 	Exporters  []netip.Prefix // who may send; empty: everyone
 	MaxFeeds   int
 
+	Frame      frame.Config // tags, check sequences
 	Timestamps clock.Mode
 	Reassembly reassembly.Config
 

@@ -13,6 +13,7 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/lab"
 	"github.com/unspan/unspan/userspace/ledger"
 )
@@ -180,6 +181,7 @@ func liveCapture(t *testing.T, mode loader.Mode, c capture) {
 	if err := bpf.Accept(&config.Settings, accepted); err != nil {
 		t.Fatal(err)
 	}
+	config.Frame.RestoreVLAN = frame.RestoreNever
 	config.Write, config.Store.Path = true, filepath.Join(t.TempDir(), "out.pcapng")
 	s := collect(t, lab.Config{MTU: 65535}, config)
 	s.send(frames)

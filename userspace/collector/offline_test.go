@@ -6,6 +6,7 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/frame"
 )
 
 // Every capture must give exactly the frames that are in it.
@@ -15,6 +16,7 @@ func TestOfflineCaptures(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out.pcapng")
 			config := collector.Default()
 			config.Settings.AnyDestination = 1
+			config.Frame.RestoreVLAN = frame.RestoreNever
 			config.Write, config.Store.Path = true, out
 			if err := bpf.Accept(&config.Settings, accepted); err != nil {
 				t.Fatal(err)

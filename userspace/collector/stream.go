@@ -5,6 +5,7 @@ import (
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/frame"
 )
 
 // stream is what one worker knows of one feed: the interface its packets are
@@ -12,7 +13,9 @@ import (
 type stream struct {
 	feed  uint32 // id; a slot is used again by another feed when this one is idle
 	link  pcapng.LinkType
-	id    uint32 // of the interface
+	named bool
+	id    uint32 // of the interface, when named
+	frame frame.Feed
 	clock clock.Feed
 	next  *stream // of the same slot
 }
@@ -25,28 +28,28 @@ func (w *worker) stream(rec *bpf.Record) *stream {
 		link = pcapng.LinkRaw
 	}
 	slot := &w.streams[int(rec.Feed&0xffff)%len(w.streams)]
-	for s := *slot; s != nil; s = s.next {
+	head := *slot
+	for s := head; s != nil; s = s.next {
 		if s.feed == rec.Feed && s.link == link {
 			return s
 		}
 	}
-	head := *slot
 	if head != nil && head.feed != rec.Feed {
 		head = nil // the slot's former feed is gone
 	}
-	*slot = &stream{feed: rec.Feed, link: link, id: w.out.addInterface(w.describe(rec, link), rec.Feed), next: head}
+	*slot = &stream{feed: rec.Feed, link: link, frame: frame.NewFeed(w.config.Frame), next: head}
 	return *slot
 }
 
-// describe makes the feed an interface of the capture.
-func (w *worker) describe(rec *bpf.Record, link pcapng.LinkType) pcapng.Interface {
-	i := pcapng.Interface{LinkType: link, FCSLength: -1}
-	key, err := w.feeds.FeedKey(rec.Feed)
-	if err != nil {
+// name makes the feed an interface of the capture; its first frame has told
+// whether frames end in a check sequence.
+func (w *worker) name(s *stream, rec *bpf.Record) {
+	i := pcapng.Interface{LinkType: s.link, FCSLength: s.frame.FCSLength()}
+	if key, err := w.feeds.FeedKey(rec.Feed); err == nil {
+		i.Name, i.Description = feed.Name(&key), feed.Description(&key)
+	} else {
 		// The feed table is full: all that found no place share one interface.
 		i.Name, i.Description = "other", "feeds beyond the size of the feed table"
-		return i
 	}
-	i.Name, i.Description = feed.Name(&key), feed.Description(&key)
-	return i
+	s.id, s.named = w.out.addInterface(i, rec.Feed), true
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/decap"
+	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/store"
@@ -31,6 +32,7 @@ type worker struct {
 	out     *output
 	lane    *store.Lane // nil when nothing is written
 	limit   *limit
+	scratch []byte // of tagged
 
 	counts counts
 	books  books
@@ -63,6 +65,7 @@ func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, 
 		out:     out,
 		lane:    out.lane(lane),
 		limit:   lim,
+		scratch: make([]byte, 0, 1<<16+64), // the largest frame and its tag
 	}
 	w.publish()
 	return w, nil
@@ -118,8 +121,26 @@ func (w *worker) deliver(rec *bpf.Record, data []byte) {
 
 func (w *worker) write(rec *bpf.Record, data []byte) {
 	s := w.stream(rec)
+	f := s.frame.Undo(rec, data)
+	if !s.named {
+		w.name(s, rec)
+	}
+	if f.Tag {
+		f.Data = w.tagged(f.Data, rec.Tci)
+	}
 	t := w.stamper.Time(rec, &s.clock)
-	w.lane.Append(s.id, t, rec.WireLength, flags(rec.Flags), uint64(rec.Gap), data)
+	w.lane.Append(s.id, t, f.Length, flags(rec.Flags)|pcapng.Flags(f.FCS)<<fcsShift, uint64(rec.Gap), f.Data)
+}
+
+// fcsShift is where epb_flags has the length of the frame check sequence (draft,
+// section 4.3.1, bits 5 to 8).
+const fcsShift = 5
+
+// tagged is the frame with its 802.1Q tag where it was.
+func (w *worker) tagged(data []byte, tci uint16) []byte {
+	head, rest := frame.Splice(data, tci)
+	w.scratch = append(append(w.scratch[:0], head[:]...), rest...)
+	return w.scratch
 }
 
 // flags says in pcapng's words what the mirror said of the frame.
