@@ -280,7 +280,7 @@ var rows = []row{
 	{name: "geneve version 1", frame: with(generic, l5, 0x40), want: bpf.DropGeneveVersion},
 	{name: "geneve options", frame: eth(0x0800, ip4(17, udp(6081, geneve(0x6558, 5001, make([]byte, 252)...), inside))), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, inside), inner: inside},
 	{name: "geneve options cut off", frame: eth(0x0800, ip4(17, udp(6081, geneve(0x6558, 5001, make([]byte, 8)...)[:15]))), want: bpf.DropUDPShort},
-	{name: "geneve critical option", frame: with(eth(0x0800, ip4(17, udp(6081, geneve(0x6558, 5001, 0, 0, 0x80, 0), inside))), l5+1, 0x40), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, inside), inner: inside},
+	{name: "geneve critical option", frame: with(eth(0x0800, ip4(17, udp(6081, geneve(0x6558, 5001, 0, 0, 0x80, 0), inside))), l5+1, 0x40), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, inside, flags(bpf.RecordCritical)), inner: inside},
 	{name: "geneve control packet", frame: with(generic, l5+1, 0x80), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, inside), inner: inside},
 	{name: "geneve of IP", frame: eth(0x0800, ip4(17, udp(6081, geneve(0x0800, 5001), insideIP))), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, insideIP, raw(insideHash)), inner: insideIP},
 	{name: "geneve of IPv6", frame: eth(0x0800, ip4(17, udp(6081, geneve(0x86dd, 5001), insideIP6))), want: bpf.RedirectInner, record: of(bpf.EncapGeneve, insideIP6, raw(insideIP6Hash)), inner: insideIP6},

@@ -10,8 +10,8 @@ const (
 	vxlanVNI = 0x08 // I: the VNI is valid
 
 	geneveVersion  = 0xc0 // of byte 0
-	geneveCritical = 0x40
 	geneveOptions  = 0x3f // of byte 0: length in 4-byte words
+	geneveCritical = 0x40 // of byte 1: C, some option must be understood
 )
 
 // udp takes a UDP header, RFC 768, and finds the tunnel by its destination port:
