@@ -29,6 +29,7 @@ func terminal() env {
 type commands struct {
 	Run     runCommand     `cmd:"" help:"Collect mirror feeds from an interface."`
 	Decap   decapCommand   `cmd:"" help:"Take the wrapping off the packets of capture files."`
+	Send    sendCommand    `cmd:"" help:"Mirror the packets of a capture file: a feed generator."`
 	Check   checkCommand   `cmd:"" help:"Say what this kernel, interface and user can do, each with its cure."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

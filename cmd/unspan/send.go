@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/pcapng"
+	"github.com/unspan/unspan/userspace/mirror"
+)
+
+type sendCommand struct {
+	Interface string `short:"i" required:"" placeholder:"IF" help:"Interface to send on."`
+	Pcap      string `required:"" placeholder:"FILE" help:"Capture whose packets are mirrored, pcap or pcapng; - for standard input."`
+	Encap     string `default:"erspan2" enum:"erspan1,erspan2,erspan3,gre,gre-ip,vxlan,geneve,rspan,native" help:"How they are wrapped: erspan1, erspan2, erspan3, gre, gre-ip, vxlan, geneve, rspan, native (${default})."`
+
+	Source         netip.Addr `placeholder:"ADDR" help:"Exporter's address; that of the interface unless given."`
+	Destination    netip.Addr `placeholder:"ADDR" help:"Collector's address."`
+	DestinationMAC string     `placeholder:"MAC" help:"Collector's or router's MAC; looked up in the neighbour table unless given."`
+	OuterVLAN      []uint16   `placeholder:"VLAN" help:"802.1Q tag of the outer frame, outermost first, at most two."`
+	TTL            uint8      `default:"64" help:"Outer TTL or hop limit (${default})."`
+	DSCP           uint8      `help:"Outer DSCP."`
+	DF             bool       `name:"df" help:"Set DF on the outer IPv4 packet."`
+
+	Session      uint16  `default:"1" help:"ERSPAN session id; RSPAN: the mirror's VLAN (${default})."`
+	Key          *uint32 `placeholder:"N" help:"GRE key; VNI of VXLAN and Geneve."`
+	Checksum     bool    `help:"Put the GRE checksum in."`
+	Protocol     uint16  `placeholder:"N" help:"GRE protocol number instead of the usual one."`
+	Sequence     uint32  `help:"First sequence number."`
+	SequenceBits int     `default:"32" enum:"32,30" help:"Wrap of the sequence number: 32, or 30 as the Nexus 3548 counts."`
+	NoSequence   bool    `help:"ERSPAN III, GRE: no sequence numbers."`
+
+	VLAN        uint16 `help:"VLAN in the ERSPAN header."`
+	COS         uint8  `help:"COS in the ERSPAN header."`
+	Tags        string `default:"literal" enum:"literal,kept,stripped" help:"What becomes of the frames' 802.1Q tags: literal (nothing), kept (and repeated in the header), stripped (moved to the header)."`
+	Granularity string `default:"100ns" enum:"100us,100ns,1588,ns" help:"ERSPAN III clock: 100us, 100ns, 1588, ns (${default})."`
+	Platform    int    `default:"-1" placeholder:"ID" help:"ERSPAN III platform subheader: 0, 1, 3, 4, 5, 6, 7."`
+	Egress      bool   `help:"ERSPAN III: the frames are egress."`
+	FrameType   uint8  `help:"ERSPAN III frame type: 0 Ethernet, 2 IP."`
+
+	SnapLength int    `placeholder:"BYTES" help:"Mirror only so much of each frame."`
+	FCS        bool   `name:"fcs" help:"Leave the frame check sequence on, as the Nexus 3548 does."`
+	MTU        int    `placeholder:"BYTES" help:"MTU of the path; that of the interface unless given."`
+	Oversize   string `default:"fragment" enum:"fragment,truncate,drop" help:"What becomes of packets over the MTU: fragment, truncate, drop (${default})."`
+
+	LoseEvery      int `placeholder:"N" help:"Lose one packet in N."`
+	DuplicateEvery int `placeholder:"N" help:"Send one packet in N twice."`
+	ReorderEvery   int `placeholder:"N" help:"Send one packet in N after its successor."`
+
+	Method string `default:"auto" enum:"auto,socket,live" help:"How to send: socket (AF_PACKET, any interface), live (XDP live frames, into a veth), auto."`
+	Rate   string `default:"1kpps" placeholder:"RATE" help:"250kpps, 1.5Mpps, 10Gbit/s, or max (${default})."`
+	Count  uint64 `placeholder:"N" help:"Send N packets; without --loop at most those of the capture."`
+	Loop   bool   `help:"Begin again after the last packet, for ever or until --count."`
+	JSON   bool   `name:"json" help:"Print what was sent as JSON."`
+}
+
+// Run mirrors the capture, and says to the packet what a receiver must find.
+func (s *sendCommand) Run(ctx context.Context, e env) error {
+	session, err := s.session()
+	if err != nil {
+		return err
+	}
+	frames, err := readFrames(s.Pcap, e.stdin)
+	if err != nil {
+		return err
+	}
+	config := mirror.Default()
+	config.Interface = s.Interface
+	config.Feeds = []mirror.Feed{{Session: session, Frames: frames}}
+	config.Loop, config.Count = s.Loop, s.Count
+	if config.Rate, err = mirror.ParseRate(s.Rate); err != nil {
+		return err
+	}
+	if config.Method, err = mirror.ParseMethod(s.Method); err != nil {
+		return err
+	}
+	if e.tty {
+		config.Progress = func(st mirror.Stats) {
+			fmt.Fprintf(e.stderr, "\r\x1b[K%s  %d packets  %s", st.Elapsed.Round(time.Second), st.Packets, perSecond(st))
+		}
+	}
+	sender, err := mirror.New(config)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(sender.Run(ctx), sender.Close())
+	if e.tty {
+		fmt.Fprint(e.stderr, "\r\x1b[K")
+	}
+	return errors.Join(err, s.report(e.stdout, sender))
+}
+
+func (s *sendCommand) report(w io.Writer, sender *mirror.Sender) error {
+	st := sender.Stats()
+	if s.JSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(st)
+	}
+	f := st.Feeds[0]
+	_, err := fmt.Fprintf(w, "sent %d packets in %d frames, %d bytes, in %s (%s), by %s\n"+
+		"a receiver must find: %d sequence numbers, %d lost, %d duplicated, %d reordered\n",
+		st.Packets, st.Frames, st.Bytes, st.Elapsed.Round(time.Millisecond), perSecond(st), sender.Method(),
+		f.Numbers, f.Lost, f.Duplicated, f.Reordered)
+	if err == nil && f.Skipped > 0 {
+		_, err = fmt.Fprintf(w, "%d packets of the capture were left out in every round: the session cannot carry them\n", f.Skipped)
+	}
+	if err == nil && st.DeviceDropped > 0 {
+		_, err = fmt.Fprintf(w, "%d of the frames were dropped by the device: the other end had no room\n", st.DeviceDropped)
+	}
+	return err
+}
+
+func perSecond(st mirror.Stats) string {
+	seconds := st.Elapsed.Seconds()
+	if seconds == 0 {
+		return "no time"
+	}
+	return fmt.Sprintf("%.3f Mpps, %.2f Gbit/s", float64(st.Packets)/seconds/1e6, float64(st.Bytes)*8/seconds/1e9)
+}
+
+// session is what the flags describe, addressed on the interface.
+func (s *sendCommand) session() (mirror.Session, error) {
+	encap, _ := bpf.ParseEncap(s.Encap) // the flag takes no other names
+	m := mirror.DefaultSession(encap)
+	m.OuterVLANs, m.TTL, m.DSCP, m.DontFragment = s.OuterVLAN, s.TTL, s.DSCP, s.DF
+	m.ID, m.Checksum, m.Protocol = s.Session, s.Checksum, s.Protocol
+	m.Sequence, m.SequenceBits = s.Sequence, s.SequenceBits
+	if s.Key != nil {
+		m.Key, m.Keyed = *s.Key, true
+	}
+	if s.NoSequence {
+		m.Sequenced = false
+	}
+	m.VLAN, m.COS, m.Egress, m.FrameType = s.VLAN, s.COS, s.Egress, s.FrameType
+	m.Tags = map[string]mirror.Tags{"literal": mirror.TagsLiteral, "kept": mirror.TagsKept, "stripped": mirror.TagsStripped}[s.Tags]
+	m.Oversize = map[string]mirror.Oversize{"fragment": mirror.OversizeFragment, "truncate": mirror.OversizeTruncate, "drop": mirror.OversizeDrop}[s.Oversize]
+	m.Granularity = map[string]mirror.Granularity{"100us": mirror.Granularity100us, "100ns": mirror.Granularity100ns, "1588": mirror.Granularity1588, "ns": mirror.GranularityNS}[s.Granularity]
+	if s.Platform >= 0 {
+		m.Platform = uint8(s.Platform)
+	}
+	m.SnapLength, m.FCS, m.MTU = s.SnapLength, s.FCS, s.MTU
+	m.LoseEvery, m.DuplicateEvery, m.ReorderEvery = s.LoseEvery, s.DuplicateEvery, s.ReorderEvery
+	return m, s.address(&m)
+}
+
+// address fills in the outer addresses: what was not given is asked of the
+// kernel's tables.
+func (s *sendCommand) address(m *mirror.Session) error {
+	link, err := netlink.LinkByName(s.Interface)
+	if err != nil {
+		return fmt.Errorf("finding interface %s: %w: ip -br link lists them", s.Interface, err)
+	}
+	m.SourceMAC = link.Attrs().HardwareAddr
+	if m.Encap == bpf.EncapRSPAN || m.Encap == bpf.EncapNative {
+		return nil
+	}
+	if !s.Destination.IsValid() {
+		return errors.New("--destination: name the collector's address")
+	}
+	m.Source, m.Destination = s.Source, s.Destination
+	if !m.Source.IsValid() {
+		if m.Source, err = ownAddress(link, s.Destination); err != nil {
+			return err
+		}
+	}
+	if s.DestinationMAC != "" {
+		if m.DestinationMAC, err = net.ParseMAC(s.DestinationMAC); err != nil {
+			return fmt.Errorf("--destination-mac: %w", err)
+		}
+		return nil
+	}
+	m.DestinationMAC, err = neighbour(link, s.Destination)
+	return err
+}
+
+// ownAddress is the address of the interface that is in the collector's family,
+// and in its network if there is one.
+func ownAddress(link netlink.Link, to netip.Addr) (netip.Addr, error) {
+	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("listing addresses of %s: %w", link.Attrs().Name, err)
+	}
+	var best netip.Addr
+	for _, a := range list {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		addr = addr.Unmap()
+		if addr.Is4() != to.Is4() {
+			continue
+		}
+		if a.Contains(to.AsSlice()) {
+			return addr, nil
+		}
+		if !best.IsValid() {
+			best = addr
+		}
+	}
+	if !best.IsValid() {
+		return best, fmt.Errorf("%s has no address of the family of %s: give one with --source", link.Attrs().Name, to)
+	}
+	return best, nil
+}
+
+// neighbour is the MAC that packets to the collector go to, as the kernel knows
+// it: the collector's own or that of the router on the way.
+func neighbour(link netlink.Link, to netip.Addr) (net.HardwareAddr, error) {
+	hop := net.IP(to.AsSlice())
+	if routes, err := netlink.RouteGet(hop); err == nil && len(routes) > 0 && routes[0].Gw != nil {
+		hop = routes[0].Gw
+	}
+	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("listing the neighbours of %s: %w", link.Attrs().Name, err)
+	}
+	for _, n := range list {
+		if n.IP.Equal(hop) && len(n.HardwareAddr) == 6 && n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 {
+			return n.HardwareAddr, nil
+		}
+	}
+	return nil, fmt.Errorf("the MAC of %s is not known on %s: ping it once, or give --destination-mac", hop, link.Attrs().Name)
+}
+
+// readFrames reads the Ethernet frames of a capture into memory.
+func readFrames(name string, stdin io.Reader) ([][]byte, error) {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("opening capture: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	r, err := pcapng.NewReader(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	var frames [][]byte
+	var p pcapng.Packet
+	for {
+		switch err := r.Next(&p); {
+		case err == io.EOF && len(frames) == 0:
+			return nil, fmt.Errorf("%s: no packets in it", name)
+		case err == io.EOF:
+			return frames, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", name, err)
+		case p.Interface.LinkType != pcapng.LinkEthernet:
+			return nil, fmt.Errorf("%s: packets of link type %d: only Ethernet frames can be mirrored", name, p.Interface.LinkType)
+		}
+		frames = append(frames, bytes.Clone(p.Data))
+	}
+}
