@@ -11,7 +11,7 @@ import (
 type Mode int
 
 const (
-	Auto     Mode = iota // zero-copy where the driver can, else copy: the kernel chooses
+	Auto     Mode = iota // zero-copy where kernel and driver can, else copy
 	Copy                 // the kernel copies each packet into a frame; works with every driver
 	ZeroCopy             // the NIC writes into the frames; needs a driver that can
 )

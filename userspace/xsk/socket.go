@@ -11,7 +11,7 @@ import (
 
 // Socket is one AF_XDP socket: a receive ring of its own, and frames shared
 // with the other sockets of its Queue. Receive, Release and Wait are for one
-// goroutine, its worker; FD, Wake and Stats are for any.
+// goroutine, its worker; FD and Wake are for any.
 type Socket struct {
 	queue *Queue
 	name  string // for messages
