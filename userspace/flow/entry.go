@@ -1,25 +1,23 @@
 package flow
 
-// A live flow is in two places: what every packet touches, two adjacent cache
-// lines, and what it seldom touches, four. Index 0 and 1 are the sides of the
-// key; who began is said by hot.lead.
+// A live flow is in two places: what every packet touches, one cache line, and
+// what it seldom touches, five. Index 0 and 1 are the sides of the key; who
+// began is said by hot.lead.
 
 // hot is what every packet of the flow reads and writes.
 type hot struct {
-	key   key
-	last  uint64 // ns, newest packet
-	seen  uint32 // tick of the newest packet
-	begun uint32 // tick of the first packet since the last record
-
-	packets [2]uint64
+	id      uint64 // identity of the key, 0 is free: see hash
+	last    uint64 // ns, newest packet
 	bytes   [2]uint64
+	packets [2]uint32 // a record is made before they overflow
 	next    [2]uint32 // TCP: the sequence number after the newest byte seen
-	missing [2]uint32 // what the mirror had lost of the feed at that side's newest packet
-	feed    [2]uint32 // the feed that brought that side's newest bytes
+	seen    uint32    // tick of the newest packet
+	feed    [2]uint16 // low bits of cold.feed
+	missing [2]uint8  // what the mirror had lost of the feed at that side's newest packet, low bits
 	flags   [2]uint8  // TCP: all flags seen
-	lead    uint8     // the side that began
-	state   State
 	bits    hotBits
+	lead    uint8 // the side that began
+	state   State
 }
 
 // hotBits are the yes-or-no of a flow.
@@ -42,11 +40,16 @@ const (
 
 // cold is what is touched when something happens.
 type cold struct {
-	id        uint64
-	first     uint64 // ns
+	key    key
+	first  uint64 // ns, first packet since the last record
+	begun  uint32 // its tick
+	weight uint32 // largest sampling factor
+
+	number    uint64 // Flow.ID
 	syn       uint64 // ns, newest SYN of the side that began
-	synAck    uint64 // ns, newest SYN+ACK
+	synAck    uint64 // ns, first SYN+ACK after it
 	asked     uint64 // ns, first bytes of the side that began
+	handshake uint64 // ns, SYN to the ACK that ends it
 	serverRTT uint64 // ns, SYN to SYN+ACK
 	clientRTT uint64 // ns, SYN+ACK to ACK
 	firstByte uint64 // ns, to the first answer
@@ -57,19 +60,20 @@ type cold struct {
 	gaps            [2]uint32
 	mirrorReordered [2]uint32
 	mirrorGaps      [2]uint32
-	start           [2]uint32 // TCP: initial sequence number
+	copies          [2]uint32
 	resets          [2]uint16
-	weight          uint32 // largest sampling factor
+	_               [4]byte
 
 	holes [2][2]hole
 
-	copies     [2]uint32
-	mac        [2][6]byte // of the sides
-	shown      uint64     // bytes when a view last looked
-	shownAt    uint64     // ns
-	shownBytes uint64     // bytes a second at the look before
-	handshake  uint64     // ns, SYN to the ACK that ends it
-	_          [8]byte
+	feed      [2]uint32 // that brought the side's newest bytes
+	start     [2]uint32 // TCP: initial sequence number
+	mac       [2][6]byte
+	_         [4]byte
+	shown     uint64 // bytes when a view last looked
+	shownAt   uint64 // ns
+	shownRate uint64 // bytes a second at the look before
+	_         [8]byte
 }
 
 // hole is a stretch of TCP sequence numbers that was jumped over.

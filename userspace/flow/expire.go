@@ -68,14 +68,14 @@ func (t *Table) visit(i uint32) bool {
 		return true
 	}
 	due := e.seen + silence
-	if e.bits&bitFresh == 0 {
-		if tick-e.begun >= t.ticks.active {
+	if begun := t.cold[i].begun; e.bits&bitFresh == 0 {
+		if tick-begun >= t.ticks.active {
 			if t.ring.place() == nil {
 				return false
 			}
 			t.report(i)
 		} else {
-			due = min(due, e.begun+t.ticks.active)
+			due = min(due, begun+t.ticks.active)
 		}
 	}
 	t.deadline[i] = due
@@ -99,17 +99,28 @@ func (t *Table) victim() uint32 {
 
 // end exports a flow and takes it out.
 func (t *Table) end(i uint32, why Counter) {
-	t.index.remove(t.seed.hash(&t.hot[i].key), i)
+	t.unlink(i)
 	t.dismiss(i, why)
+}
+
+// unlink takes a flow out of the index.
+func (t *Table) unlink(i uint32) {
+	_, place := t.seed.hash(&t.cold[i].key)
+	t.index.remove(place, i)
 }
 
 // dismiss exports a flow that the index has already lost.
 func (t *Table) dismiss(i uint32, why Counter) {
 	t.emit(i, endOf(why))
-	t.hot[i].key = key{}
+	t.release(i)
+	t.count[why]++
+}
+
+// release frees a slot.
+func (t *Table) release(i uint32) {
+	t.hot[i].id = 0
 	t.deadline[i] = never
 	t.free = append(t.free, i) // never grows: there are as many places as slots
-	t.count[why]++
 }
 
 // endOf is the End of a flow that was ended for the reason a counter names.
@@ -130,7 +141,7 @@ func (t *Table) report(i uint32) {
 	t.emit(i, EndActive)
 	t.count[EmittedActive]++
 	e, c := &t.hot[i], &t.cold[i]
-	e.packets, e.bytes, e.flags = [2]uint64{}, [2]uint64{}, [2]uint8{}
+	e.packets, e.bytes, e.flags = [2]uint32{}, [2]uint64{}, [2]uint8{}
 	e.bits = e.bits&^bitSampled | bitFresh | bitReported
 	c.retransmissions, c.outOfOrder, c.zeroWindows = [2]uint32{}, [2]uint32{}, [2]uint32{}
 	c.gaps, c.mirrorReordered, c.mirrorGaps = [2]uint32{}, [2]uint32{}, [2]uint32{}
@@ -159,7 +170,7 @@ func (t *Table) emit(i uint32, why End) {
 func (t *Table) describe(i uint32, f *Flow) {
 	e, c := &t.hot[i], &t.cold[i]
 	*f = Flow{
-		ID:        c.id,
+		ID:        c.number,
 		First:     c.first,
 		Last:      e.last,
 		Handshake: c.handshake,
@@ -167,32 +178,32 @@ func (t *Table) describe(i uint32, f *Flow) {
 		ClientRTT: c.clientRTT,
 		FirstByte: c.firstByte,
 		Weight:    c.weight,
-		VLAN:      [2]uint16{uint16(e.key[5] >> 16), uint16(e.key[5])},
-		EtherType: e.key.etherType(),
-		Protocol:  e.key.protocol(),
+		VLAN:      [2]uint16{uint16(c.key[5] >> 16), uint16(c.key[5])},
+		EtherType: c.key.etherType(),
+		Protocol:  c.key.protocol(),
 		TCPState:  e.state,
 		Certain:   e.bits&bitCertain != 0,
 		Continued: e.bits&bitReported != 0,
 	}
-	if scope := e.key.scope(); scope&domainScope != 0 {
+	if scope := c.key.scope(); scope&domainScope != 0 {
 		f.Domain = scope &^ domainScope
 	}
 	for d := range uint8(2) {
 		side := (e.lead ^ d) & 1
-		f.Packets[d], f.Bytes[d] = e.packets[side], e.bytes[side]
-		f.Feed[d] = e.feed[side]
+		f.Packets[d], f.Bytes[d] = uint64(e.packets[side]), e.bytes[side]
+		f.Feed[d] = c.feed[side]
 		f.Retransmissions[d], f.OutOfOrder[d] = c.retransmissions[side], c.outOfOrder[side]
 		f.ZeroWindows[d], f.Gaps[d] = c.zeroWindows[side], c.gaps[side]
 		f.MirrorReordered[d], f.MirrorGaps[d] = c.mirrorReordered[side], c.mirrorGaps[side]
 		f.Copies[d], f.Resets[d] = c.copies[side], c.resets[side]
 		f.MAC[d], f.TCPFlags[d] = c.mac[side], e.flags[side]
 		if f.IsIP() {
-			f.Address[d] = address(&e.key, side)
+			f.Address[d] = address(&c.key, side)
 		}
-		f.Port[d] = e.key.port(side)
+		f.Port[d] = c.key.port(side)
 	}
 	if f.Protocol == protocolICMP || f.Protocol == protocolICMPv6 {
-		f.ICMPType = e.key.message()
+		f.ICMPType = c.key.message()
 		if _, _, query := icmpQuery(f.Protocol, f.ICMPType); query {
 			f.ICMPID = f.Port[0]
 		} else {
@@ -225,10 +236,8 @@ func (t *Table) Drain(f func(*Flow)) {
 			t.count[Emitted]++
 			f(&record)
 		}
-		t.index.remove(t.seed.hash(&t.hot[i].key), i)
-		t.hot[i].key = key{}
-		t.deadline[i] = never
-		t.free = append(t.free, i)
+		t.unlink(i)
+		t.release(i)
 		t.count[EndedForced]++
 	}
 	t.show()

@@ -53,20 +53,20 @@ func newFragments(datagrams int) fragments {
 
 func (d *datagram) expired(tick uint32) bool { return tick-d.seen > fragmentTimeout }
 
-// find returns the datagram, or the place for it: a free one, else the oldest.
-func (f *fragments) find(identity *key, hash uint64, tick uint32) (d *datagram, found bool) {
-	set := f.datagrams[(hash&f.mask)*fragmentWays:][:fragmentWays]
-	place := &set[0]
+// find returns the datagram, or the room for it: a free one, else the oldest.
+func (f *fragments) find(identity *key, place uint64, tick uint32) (d *datagram, found bool) {
+	set := f.datagrams[(place&f.mask)*fragmentWays:][:fragmentWays]
+	room := &set[0]
 	for i := range set {
 		d := &set[i]
 		if d.used && d.identity.equal(identity) && !d.expired(tick) {
 			return d, true
 		}
-		if place.used && (!d.used || tick-d.seen > tick-place.seen) {
-			place = d
+		if room.used && (!d.used || tick-d.seen > tick-room.seen) {
+			room = d
 		}
 	}
-	return place, false
+	return room, false
 }
 
 // fragment attaches a fragment to the flow of its datagram. b begins behind the
@@ -77,7 +77,8 @@ func (p *packet) fragment(t *Table, b []byte, h fragmentHeader) Counter {
 	if h.etherType == etherTypeIPv4 {
 		identity[4] |= uint64(h.protocol) << 24 // RFC 791 3.2; IPv6 has it not, RFC 8200 4.5
 	}
-	d, found := t.fragments.find(&identity, t.seed.hash(&identity), t.clock.tick)
+	_, place := t.seed.hash(&identity)
+	d, found := t.fragments.find(&identity, place, t.clock.tick)
 	if !found {
 		t.releaseHeld(d)
 		*d = datagram{identity: identity, used: true}
@@ -108,6 +109,9 @@ func (p *packet) fragment(t *Table, b []byte, h fragmentHeader) Counter {
 		return Tracked
 	}
 	p.key.setTransport(0, 0, h.protocol, 0, h.etherType)
+	if d.held.packets >= manyPackets/2 {
+		t.releaseHeld(d) // a first fragment will never come
+	}
 	if d.frames == 0 {
 		d.held = *p
 		t.fragments.holding++

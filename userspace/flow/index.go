@@ -2,7 +2,7 @@ package flow
 
 import "math/bits"
 
-// index finds a flow's slot from the hash of its key. A bucket is one cache
+// index finds a flow's slot from the place its hash gives it. A bucket is one cache
 // line and holds eight flows; a flow lives in one of two buckets, so a packet
 // of a known flow costs one line here, seldom two, however full the table is
 // (cuckoo hashing; Pagh and Rodler 2001, with buckets as Dietzfelbinger and
@@ -45,7 +45,7 @@ func tagOf(hash uint64) uint64 {
 func (x *index) other(b, tag uint64) uint64 { return (b ^ tag*0x5bd1e995) & x.mask }
 
 // equalLanes has the top bit of each 16-bit lane of word set that equals tag. Lanes
-// above the lowest one that is equal may be set wrongly: callers compare keys.
+// above the lowest one that is equal may be set wrongly: callers compare identities.
 func equalLanes(word, tag uint64) uint64 {
 	word ^= tag * laneOnes
 	return (word - laneOnes) &^ word & laneHighs
@@ -77,10 +77,6 @@ func (b *bucket) free() int {
 	return -1
 }
 
-// touch loads the line of the hash's first bucket. The caller adds the result
-// to something it keeps, so that the load is made; nothing waits for it.
-func (x *index) touch(hash uint64) uint64 { return x.buckets[hash&x.mask].tags[0] }
-
 // guess returns the slot that most likely holds the flow, noSlot when none can.
 func (x *index) guess(hash uint64) uint32 {
 	tag := tagOf(hash)
@@ -96,15 +92,15 @@ func (x *index) guess(hash uint64) uint32 {
 	return b.slots[bits.TrailingZeros32(m)&7]
 }
 
-// find returns the slot for which same says yes, noSlot when there is none.
-func (x *index) find(hash uint64, entries []hot, k *key) uint32 {
+// find returns the slot of the flow with this identity, noSlot when there is none.
+func (x *index) find(hash uint64, entries []hot, id uint64) uint32 {
 	tag := tagOf(hash)
 	n := hash & x.mask
 	for range 2 {
 		b := &x.buckets[n]
 		for m := b.match(tag); m != 0; m &= m - 1 {
 			slot := b.slots[bits.TrailingZeros32(m)&7]
-			if int(slot) < len(entries) && entries[slot].key.equal(k) {
+			if int(slot) < len(entries) && entries[slot].id == id {
 				return slot
 			}
 		}
@@ -113,28 +109,35 @@ func (x *index) find(hash uint64, entries []hot, k *key) uint32 {
 	return noSlot
 }
 
-// insert puts the slot in. When neither bucket can be made free it takes the
-// place of another flow and returns that flow's slot, for the caller to end.
+// insert puts the slot in. When no flow can be moved aside it takes the place of
+// another one and returns that one's slot, for the caller to end.
 func (x *index) insert(hash uint64, slot uint32) (displaced uint32) {
-	tag := tagOf(hash)
-	n := hash & x.mask
+	tag, n, moving := tagOf(hash), hash&x.mask, slot
 	for range maxMoves {
 		for range 2 {
 			if lane := x.buckets[n].free(); lane >= 0 {
-				x.buckets[n].set(lane, tag, slot)
+				x.buckets[n].set(lane, tag, moving)
 				return noSlot
 			}
 			n = x.other(n, tag)
 		}
-		x.turn++
-		lane := int(x.turn % lanes)
-		b := &x.buckets[n]
-		moved, movedTag := b.slots[lane], b.tag(lane)
-		b.set(lane, tag, slot)
-		slot, tag = moved, movedTag
+		moving, tag = x.replace(n, tag, moving)
 		n = x.other(n, tag)
 	}
-	return slot
+	if moving == slot { // it was moved itself, in a circle
+		moving, _ = x.replace(hash&x.mask, tag, moving)
+	}
+	return moving
+}
+
+// replace puts a flow in the place of one of a full bucket's, which it returns.
+func (x *index) replace(n, tag uint64, slot uint32) (replaced uint32, replacedTag uint64) {
+	x.turn++
+	lane := int(x.turn % lanes)
+	b := &x.buckets[n]
+	replaced, replacedTag = b.slots[lane], b.tag(lane)
+	b.set(lane, tag, slot)
+	return replaced, replacedTag
 }
 
 // remove takes the slot out.

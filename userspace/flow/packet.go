@@ -6,10 +6,11 @@ import "encoding/binary"
 // while the frame is at hand, and the frame is not kept.
 type packet struct {
 	key     key
-	hash    uint64
+	id      uint64 // of the key
+	place   uint64 // of the key, in the index
 	time    uint64 // ns
 	since   uint64 // ns; earlier than time when it stands for held fragments too
-	packets uint64 // packets it stands for: weight, plus held fragments
+	packets uint32 // packets it stands for: weight, plus held fragments
 	bytes   uint64
 	mac     [2][6]byte // source, destination
 	feed    uint32

@@ -3,9 +3,12 @@ package flow
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Group says what a row of an Answer adds up.
@@ -113,12 +116,19 @@ func Ask(ctx context.Context, q Query, tables ...*Table) (Answer, error) {
 	if q.Order >= orderCount {
 		q.Order = MostRate
 	}
+	answers := make([]*request, len(tables))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, t := range tables {
+		group.Go(func() (err error) {
+			answers[i], err = t.desk.ask(ctx, q)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Answer{}, fmt.Errorf("asking the flow tables: %w", err)
+	}
 	total := newRequest(q)
-	for _, t := range tables {
-		r, err := t.desk.ask(ctx, q)
-		if err != nil {
-			return Answer{}, err
-		}
+	for _, r := range answers {
 		for i := range r.rows {
 			total.take(&r.rows[i])
 		}
@@ -179,7 +189,7 @@ func (t *Table) serve(limit int) {
 
 // look shows one entry to a view.
 func (t *Table) look(r *request, i uint32) {
-	if t.deadline[i] == never || t.hot[i].bits&bitFresh != 0 || !r.query.Match.key(&t.hot[i].key) {
+	if t.deadline[i] == never || t.hot[i].bits&bitFresh != 0 || !r.query.Match.key(&t.cold[i].key) {
 		return
 	}
 	var row Row
@@ -206,11 +216,11 @@ func (t *Table) rate(i uint32) uint64 {
 		since, before = min(c.first, now-min(now, 1e9)), 0
 	}
 	if now-since < minRate && c.shownAt != 0 || now <= since {
-		return c.shownBytes
+		return c.shownRate
 	}
-	c.shownBytes = uint64(float64(bytes-min(before, bytes)) * 1e9 / float64(now-since))
+	c.shownRate = uint64(float64(bytes-min(before, bytes)) * 1e9 / float64(now-since))
 	c.shown, c.shownAt = bytes, now
-	return c.shownBytes
+	return c.shownRate
 }
 
 // key is the part of a Match that a key decides.

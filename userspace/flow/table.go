@@ -2,8 +2,8 @@ package flow
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"unsafe"
 
 	"github.com/unspan/unspan/bpf"
 )
@@ -15,9 +15,10 @@ type Table struct {
 	idle   uint64 // ns
 	ticks  timeouts
 
-	batch  [batchSize]packet
-	staged int
-	warm   uint64 // sum of lines touched ahead: keeps the loads in the program
+	pipe     [pipeSize]packet
+	observed uint64 // packets put into the pipe
+	located  uint64 // of them, those whose slot was looked for
+	applied  uint64 // of them, those in their flow
 
 	index    index
 	hot      []hot
@@ -47,11 +48,15 @@ type Table struct {
 type timeouts struct{ idle, closed, active uint32 }
 
 const (
-	// batchSize is how many packets are looked up together. The misses of that
-	// many overlap; more would not fit beside the frames in the nearest cache.
-	batchSize = 64
-	never     = ^uint32(0)
-	maxPacket = 1 << 17 // no IP packet is longer, nor is a frame of one before segmentation
+	// lookAhead is how many packets lie between the steps of a packet, so that
+	// the memory it asks for has time to come: 8 packets are 500 ns.
+	lookAhead = 8
+	pipeSize  = 4 * lookAhead
+	// houseEvery is after how many packets the house is kept.
+	houseEvery = 64
+	never      = ^uint32(0)
+	maxWeight  = 1 << 24 // what a packet stands for at most: senders and rules stay far below
+	maxPacket  = 1 << 17 // no IP packet is longer, nor is a frame of one before segmentation
 )
 
 // New makes an empty table and takes all the memory it will ever use. Close
@@ -131,20 +136,17 @@ func (t *Table) Ring() *Ring { return t.ring }
 // goroutine may call it.
 func (t *Table) Counters() Counters { return t.board.read() }
 
-// String says what the table is.
-func (t *Table) String() string { return fmt.Sprintf("flow table of %d", t.config.Flows) }
-
 // Observe takes one frame: the record in front of it, its bytes (the caller's
 // again when Observe returns), the length it had on the mirrored wire, and its
-// time in ns. The packet is in its flow after the next Flush, which Observe
-// calls by itself when 64 packets have gathered.
+// time in ns. A packet is in its flow some packets later, at the latest after
+// Flush.
 func (t *Table) Observe(record *bpf.Record, frame []byte, origLen int, timeNS uint64) {
 	t.clock.advance(timeNS)
-	p := &t.batch[t.staged]
+	p := &t.pipe[t.observed%pipeSize]
 	p.hasTCP, p.late, p.lead, p.missing = false, false, leadUnknown, 0
 	p.time, p.since = timeNS, timeNS
-	p.weight = max(record.Weight, 1)
-	p.packets = uint64(p.weight)
+	p.weight = min(max(record.Weight, 1), maxWeight)
+	p.packets = p.weight
 	p.bytes = uint64(p.weight) * uint64(max(origLen, 0))
 	p.cut, p.limit = max(origLen-len(frame), 0), maxPacket
 	p.feed = record.Feed
@@ -172,10 +174,37 @@ func (t *Table) Observe(record *bpf.Record, frame []byte, origLen int, timeNS ui
 	}
 	t.count[Tracked]++
 	t.address(p)
-	t.warm += t.index.touch(p.hash)
-	if t.staged++; t.staged == batchSize {
-		t.Flush()
+	t.observed++
+	t.step(p)
+}
+
+// step moves the pipe on by one packet: the newest asks for its bucket, one
+// some packets older finds its slot there and asks for the flow, and one older
+// still is brought into its flow. No step waits for memory asked for in it.
+func (t *Table) step(newest *packet) {
+	bucket := unsafe.Pointer(&t.index.buckets[newest.place&t.index.mask])
+	entry := bucket
+	if t.observed-t.located > lookAhead {
+		if p := t.locate(); p.slot < uint32(len(t.hot)) {
+			entry = unsafe.Pointer(&t.hot[p.slot])
+		}
 	}
+	prefetch(bucket, entry)
+	if t.located-t.applied > lookAhead {
+		t.apply(&t.pipe[t.applied%pipeSize])
+		t.applied++
+	}
+	if t.observed%houseEvery == 0 {
+		t.keepHouse(busySweep, busyLook)
+	}
+}
+
+// locate looks for the slot of the next packet.
+func (t *Table) locate() *packet {
+	p := &t.pipe[t.located%pipeSize]
+	p.slot = t.index.guess(p.place)
+	t.located++
+	return p
 }
 
 // scope begins the key: feed or domain, and the tag that the sender took out of
@@ -204,45 +233,44 @@ func (t *Table) scope(p *packet, record *bpf.Record) {
 // address finishes the key: one form for both directions, and its hash.
 func (t *Table) address(p *packet) {
 	p.side = p.key.order()
-	p.hash = t.seed.hash(&p.key)
+	p.id, p.place = t.seed.hash(&p.key)
 	p.slot = noSlot
 }
 
 // Flush brings all packets observed so far into their flows. The owner calls
 // it at the end of each batch it received.
 func (t *Table) Flush() {
-	batch := t.batch[:t.staged]
-	t.staged = 0
-	// The lines of the index were touched by Observe. Finding the slots and
-	// touching their lines depends on nothing but them, so these misses too
-	// are under way together before the first flow is needed.
-	for i := range batch {
-		p := &batch[i]
-		if p.slot = t.index.guess(p.hash); p.slot < uint32(len(t.hot)) {
-			e := &t.hot[p.slot]
-			t.warm += e.key[0] + e.packets[0]
+	for t.located < t.observed {
+		if p := t.locate(); p.slot < uint32(len(t.hot)) {
+			entry := unsafe.Pointer(&t.hot[p.slot])
+			prefetch(entry, entry)
 		}
 	}
-	for i := range batch {
-		t.apply(&batch[i])
+	for t.applied < t.observed {
+		t.apply(&t.pipe[t.applied%pipeSize])
+		t.applied++
 	}
-	t.releaseOld()
-	t.expire(busySweep)
-	t.serve(busyLook)
-	if t.clock.tick != t.shown {
-		t.show()
-	}
+	t.keepHouse(busySweep, busyLook)
 }
 
 // Tick tells an idle table the time, so that flows end when nothing arrives. It
-// does what Flush does and takes its time over it: call it when there is
+// does what Flush does and takes its time over the rest: call it when there is
 // nothing to receive.
 func (t *Table) Tick(timeNS uint64) {
 	t.Flush()
 	t.clock.advance(timeNS)
-	t.expire(idleSweep)
-	t.serve(idleLook)
+	t.keepHouse(idleSweep, idleLook)
 	t.show()
+}
+
+// keepHouse does what is not for one packet, in small pieces.
+func (t *Table) keepHouse(sweep, look int) {
+	t.releaseOld()
+	t.expire(sweep)
+	t.serve(look)
+	if t.clock.tick != t.shown {
+		t.show()
+	}
 }
 
 func (t *Table) show() {
@@ -253,9 +281,9 @@ func (t *Table) show() {
 // apply adds a packet to its flow.
 func (t *Table) apply(p *packet) {
 	i := p.slot
-	if i >= uint32(len(t.hot)) || !t.hot[i].key.equal(&p.key) {
-		// New, or met by an earlier packet of this batch, or a tag in common.
-		if i = t.index.find(p.hash, t.hot, &p.key); i == noSlot {
+	if i >= uint32(len(t.hot)) || t.hot[i].id != p.id {
+		// New, or met by a packet just before, or a tag in common.
+		if i = t.index.find(p.place, t.hot, p.id); i == noSlot {
 			i = t.begin(p)
 		}
 	}
@@ -269,36 +297,43 @@ func (t *Table) apply(p *packet) {
 		i = t.begin(p)
 		e = &t.hot[i]
 	}
-	if e.bits&(bitFresh|bitSampled) != 0 || p.weight != 1 {
+	side := p.side & 1
+	if e.bits&(bitFresh|bitSampled) != 0 || p.weight != 1 || e.feed[side] != uint16(p.feed) || e.packets[side] >= manyPackets {
 		t.mark(i, e, p)
 	}
-	side := p.side & 1
 	e.last = max(e.last, p.time)
 	e.seen = t.clock.tick
 	e.packets[side] += p.packets
 	e.bytes[side] += p.bytes
 	if p.hasTCP {
 		t.tcp(i, e, p)
-		return
-	}
-	e.feed[side] = p.feed
-	if e.bits&bitAwait != 0 && side != e.lead {
+	} else if e.bits&bitAwait != 0 && side != e.lead {
 		t.answered(i, e, p)
 	}
 }
 
-// mark does what is seldom needed: the first packet after a record, and sampling.
+// manyPackets is when a record is made before the count overflows.
+const manyPackets = 1 << 31
+
+// mark does what is seldom needed: the first packet after a record, sampling,
+// another feed, a count that grows large.
 func (t *Table) mark(i uint32, e *hot, p *packet) {
 	c := &t.cold[i]
+	side := p.side & 1
+	if e.packets[side] >= manyPackets {
+		t.report(i)
+	}
 	if e.bits&bitFresh != 0 {
 		e.bits &^= bitFresh
-		e.begun = t.clock.tick
-		c.first, e.last = p.since, p.time
-		c.weight = 1
+		c.first, c.begun, c.weight = p.since, t.clock.tick, 1
+		e.last = p.time
 	}
 	if p.weight > 1 {
 		e.bits |= bitSampled
 		c.weight = max(c.weight, p.weight)
+	}
+	if !p.hasTCP { // of TCP, the newest bytes decide
+		e.brought(c, p)
 	}
 }
 
@@ -306,8 +341,8 @@ func (t *Table) mark(i uint32, e *hot, p *packet) {
 func (t *Table) answered(i uint32, e *hot, p *packet) {
 	e.bits &^= bitAwait
 	c := &t.cold[i]
-	if e.packets[e.lead&1] != 0 && p.time > c.asked {
-		c.firstByte = p.time - c.asked
+	if e.packets[e.lead&1] != 0 {
+		c.firstByte = after(p.time, c.asked)
 	}
 }
 
@@ -319,7 +354,7 @@ func (t *Table) begin(p *packet) uint32 {
 	i := t.free[len(t.free)-1]
 	t.free = t.free[:len(t.free)-1]
 	t.used = max(t.used, int(i)+1)
-	if displaced := t.index.insert(p.hash, i); displaced != noSlot {
+	if displaced := t.index.insert(p.place, i); displaced != noSlot {
 		t.dismiss(displaced, EndedEvicted)
 	}
 
@@ -335,15 +370,16 @@ func (t *Table) begin(p *packet) uint32 {
 		lead = side ^ 1
 	}
 	t.hot[i] = hot{
-		key:  p.key,
+		id:   p.id,
 		last: p.time,
 		seen: t.clock.tick,
 		lead: lead,
+		feed: [2]uint16{uint16(p.feed), uint16(p.feed)},
 		bits: bitFresh | bitAwait | certain,
 	}
 	t.nextID++
 	c := &t.cold[i]
-	*c = cold{id: t.nextID, asked: p.since}
+	*c = cold{key: p.key, number: t.nextID, asked: p.since, feed: [2]uint32{p.feed, p.feed}}
 	c.mac[side], c.mac[side^1] = p.mac[0], p.mac[1]
 	t.deadline[i] = t.clock.tick + min(t.ticks.idle, t.ticks.active)
 	t.count[Created]++

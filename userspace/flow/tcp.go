@@ -16,14 +16,14 @@ func (t *Table) tcp(i uint32, e *hot, p *packet) {
 	e.flags[side] |= p.tcpFlags
 	if p.plain() && !e.state.opening() && e.bits>>side&bitSeq0 != 0 {
 		if p.payload == 0 {
-			e.missing[side] = p.missing
+			e.missing[side] = uint8(p.missing)
 			return
 		}
 		// While an answer is awaited, only the asking side's further bytes are common.
 		settled := e.bits&bitAwait == 0 || side == e.lead && e.bits&bitAsked != 0
-		if p.seq == e.next[side] && settled {
+		if p.seq == e.next[side] && settled && e.feed[side] == uint16(p.feed) {
 			e.next[side] += p.payload
-			e.missing[side], e.feed[side] = p.missing, p.feed
+			e.missing[side] = uint8(p.missing)
 			return
 		}
 	}
@@ -67,11 +67,15 @@ func (t *Table) tcpEvent(e *hot, c *cold, p *packet) {
 	case e.bits>>side&bitSeq0 == 0:
 		e.bits |= bitSeq0 << side
 		e.next[side] = p.seq + length
-		e.feed[side] = p.feed
+		e.brought(c, p)
+	case length != 0 && p.weight > 1:
+		// Sampled: what is missing was left out here, and tells nothing.
+		e.next[side] = p.seq + length
+		e.brought(c, p)
 	case length != 0:
 		e.sequence(c, p, length)
 	}
-	e.missing[side] = p.missing
+	e.missing[side] = uint8(p.missing)
 	if p.tcpFlags&tcpFIN != 0 {
 		e.bits |= bitFin0 << side
 		switch {
@@ -92,7 +96,8 @@ func (e *hot) synchronize(c *cold, p *packet) {
 	e.bits |= (bitStart0 | bitSeq0) << side
 	c.start[side] = p.seq
 	e.next[side] = p.seq + 1 + p.payload
-	e.missing[side], e.feed[side] = p.missing, p.feed
+	e.missing[side] = uint8(p.missing)
+	e.brought(c, p)
 	e.bits |= bitCertain
 	if p.tcpFlags&tcpACK == 0 {
 		e.lead = side
@@ -186,7 +191,7 @@ func (e *hot) firstByte(c *cold, p *packet) {
 func (e *hot) repeated(c *cold, p *packet) {
 	side := p.side & 1
 	switch {
-	case p.feed != e.feed[side]:
+	case p.feed != c.feed[side]:
 		c.copies[side]++
 	case p.late:
 		c.mirrorReordered[side]++
@@ -213,7 +218,13 @@ func (e *hot) sequence(c *cold, p *packet, length uint32) {
 			return
 		}
 	}
-	e.next[side], e.feed[side] = end, p.feed
+	e.next[side] = end
+	e.brought(c, p)
+}
+
+// brought notes the feed that a side's newest bytes came by.
+func (e *hot) brought(c *cold, p *packet) {
+	c.feed[p.side&1], e.feed[p.side&1] = p.feed, uint16(p.feed)
 }
 
 // jump notes that bytes were left out.
@@ -221,7 +232,7 @@ func (e *hot) jump(c *cold, p *packet) {
 	side := p.side & 1
 	h := hole{start: e.next[side], end: p.seq, at: p.time &^ holeMirror}
 	c.gaps[side]++
-	if p.missing != e.missing[side] {
+	if uint8(p.missing) != e.missing[side] {
 		c.mirrorGaps[side]++
 		h.at |= holeMirror
 	}
@@ -273,7 +284,7 @@ func (e *hot) fill(c *cold, p *packet, h *hole) {
 			c.mirrorGaps[side]--
 			h.at &^= holeMirror
 		}
-	case p.feed != e.feed[side], p.time-h.at&^holeMirror < reorder:
+	case p.feed != c.feed[side], p.time-h.at&^holeMirror < reorder:
 		c.outOfOrder[side]++
 	default:
 		c.retransmissions[side]++
