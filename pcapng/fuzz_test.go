@@ -92,8 +92,8 @@ func FuzzRoundTrip(f *testing.F) {
 		if n := len(b) - head; n > len(data)+pcapng.PacketOverhead {
 			t.Errorf("a packet of %d took %d bytes: more than PacketOverhead says", len(data), n)
 		}
-		if size, at := pcapng.PacketHead(b[head:]); size != len(b)-head || at != time {
-			t.Errorf("PacketHead %d %d, want %d %d", size, at, len(b)-head, time)
+		if size, captured, at := pcapng.PacketHead(b[head:]); size != len(b)-head || captured != len(data) || at != time {
+			t.Errorf("PacketHead %d %d %d, want %d %d %d", size, captured, at, len(b)-head, len(data), time)
 		}
 		b = pcapng.AppendPacketComment(b, 0, time, length, pcapng.Flags(flags), dropped, comment, data)
 		b = pcapng.AppendStatistics(b, stat)

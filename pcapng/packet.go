@@ -125,12 +125,12 @@ func AppendPacketComment(buf []byte, id uint32, time uint64, length uint32, flag
 	return closeBlock(buf[:len(buf)+n], start)
 }
 
-// PacketHead reads, of a block that AppendPacket wrote, its size and time.
-// It is for those who move packets that are already written; blocks must begin
-// with a whole packet block.
-func PacketHead(blocks []byte) (size int, time uint64) {
+// PacketHead reads, of a block that AppendPacket wrote, its size, the bytes of
+// the packet in it and the packet's time. It is for those who move packets that
+// are already written; blocks must begin with a whole packet block.
+func PacketHead(blocks []byte) (size, captured int, time uint64) {
 	b := blocks[:packetHeader]
-	return int(order.Uint32(b[4:])), bits.RotateLeft64(order.Uint64(b[12:]), 32)
+	return int(order.Uint32(b[4:])), int(order.Uint32(b[20:])), bits.RotateLeft64(order.Uint64(b[12:]), 32)
 }
 
 // Packet is a packet as a capture file has it.

@@ -182,9 +182,9 @@ func TestNamesTooManyForOneRecord(t *testing.T) {
 
 func TestPacketHead(t *testing.T) {
 	b := pcapng.AppendPacket(nil, 0, 0x1122334455667788, 3, 0, 9, []byte{1, 2, 3})
-	size, time := pcapng.PacketHead(b)
-	if size != len(b) || time != 0x1122334455667788 {
-		t.Errorf("size %d time %#x, want %d 0x1122334455667788", size, time, len(b))
+	size, captured, time := pcapng.PacketHead(b)
+	if size != len(b) || captured != 3 || time != 0x1122334455667788 {
+		t.Errorf("size %d captured %d time %#x, want %d 3 0x1122334455667788", size, captured, time, len(b))
 	}
 }
 

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/unspan/unspan/pcapng"
+)
+
+// series is the files that one writer writes, one after the other. It belongs
+// to the goroutine that writes.
+type series struct {
+	store *Store
+	names *names // nil: a single file
+
+	file     medium // nil: none is open
+	path     string // of the file, or of the last one
+	declared int    // interfaces that the file knows
+	size     int64  // of the file
+	empty    bool   // the file has no packets yet
+	interval uint64 // number of the interval that the file is for
+	block    []byte // for what is not packets
+
+	kept     []string // files that are finished, oldest first
+	refusing bool     // the last chunk was refused
+	broken   error    // nothing can be written any more
+}
+
+// write puts the packets of a chunk into files and counts them.
+func (s *series) write(c *chunk) {
+	for rest := c.buf; len(rest) > 0; {
+		blocks, shares := s.split(c, rest)
+		rest = rest[len(blocks):]
+		// Memory behind blocks is free only if they are all of the chunk.
+		err := s.put(blocks, c.full && len(blocks) == len(c.buf))
+		s.store.outcome(s, err)
+		settle(shares, err == nil)
+	}
+}
+
+// split returns the packets at the head of rest that belong to one interval,
+// and how many of them are whose.
+func (s *series) split(c *chunk, rest []byte) ([]byte, []share) {
+	if s.store.interval == 0 {
+		return rest, c.shares
+	}
+	size, captured, time := pcapng.PacketHead(rest)
+	number := s.number(time)
+	if s.number(c.last) == number {
+		return rest, c.shares
+	}
+	part := share{lane: c.shares[0].lane, packets: 1, bytes: uint64(captured)}
+	at := size
+	for at < len(rest) {
+		size, captured, time = pcapng.PacketHead(rest[at:])
+		if s.number(time) > number {
+			break
+		}
+		part.packets++
+		part.bytes += uint64(captured)
+		at += size
+	}
+	c.shares[0].packets -= part.packets
+	c.shares[0].bytes -= part.bytes
+	return rest[:at], []share{part}
+}
+
+// put appends blocks to the file, or to the next one when it is time for that.
+func (s *series) put(blocks []byte, full bool) error {
+	if s.broken != nil {
+		return s.broken
+	}
+	_, _, first := pcapng.PacketHead(blocks)
+	if s.file != nil && s.due(len(blocks), first) {
+		s.finish()
+	}
+	if s.file == nil {
+		if err := s.open(first); err != nil {
+			return err
+		}
+	}
+	if err := s.declare(); err != nil {
+		return err
+	}
+	if err := s.append(blocks, full); err != nil {
+		return err
+	}
+	if s.empty {
+		s.empty = false
+		s.interval = s.number(first)
+	}
+	return nil
+}
+
+// due says whether the file is over before n bytes of packets, the first of
+// them of time first.
+func (s *series) due(n int, first uint64) bool {
+	if s.names == nil || s.empty {
+		return false
+	}
+	limit := s.store.cfg.RotateSize
+	return limit > 0 && s.size+int64(n) > limit || s.number(first) > s.interval
+}
+
+func (s *series) number(time uint64) uint64 {
+	if s.store.interval == 0 {
+		return 0
+	}
+	return time / s.store.interval
+}
+
+// open begins a file with the section and all interfaces known by now.
+func (s *series) open(first uint64) error {
+	s.trim()
+	interfaces := s.store.known()
+	s.block = pcapng.AppendSection(s.block[:0], s.store.cfg.Section)
+	for _, i := range interfaces {
+		s.block = pcapng.AppendInterface(s.block, i)
+	}
+	path := s.store.target.path
+	for {
+		if s.names != nil {
+			path = s.names.next(first)
+		}
+		file, err := s.store.target.open(path, s.names != nil, s.block)
+		if errors.Is(err, fs.ErrExist) && s.names != nil {
+			continue // another's: the number counts on
+		}
+		if err != nil {
+			return explain("opening output", path, err)
+		}
+		s.file = file
+		break
+	}
+	s.path, s.declared, s.size, s.empty = path, len(interfaces), int64(len(s.block)), true
+	s.store.files.Add(1)
+	s.store.size.Add(uint64(len(s.block)))
+	return nil
+}
+
+// declare adds the interfaces that were added since the file began.
+func (s *series) declare() error {
+	if int(s.store.count.Load()) == s.declared {
+		return nil
+	}
+	interfaces := s.store.known()
+	s.block = s.block[:0]
+	for _, i := range interfaces[s.declared:] {
+		s.block = pcapng.AppendInterface(s.block, i)
+	}
+	if err := s.append(s.block, false); err != nil {
+		return err
+	}
+	s.declared = len(interfaces)
+	return nil
+}
+
+func (s *series) append(blocks []byte, full bool) error {
+	if err := s.file.append(blocks, full); err != nil {
+		err = explain("writing output", s.path, err)
+		if errors.Is(err, errBroken) {
+			s.broken = err
+		}
+		return err
+	}
+	s.size += int64(len(blocks))
+	s.store.size.Add(uint64(len(blocks)))
+	return nil
+}
+
+// finish ends the file with the statistics of its interfaces.
+func (s *series) finish() {
+	if s.file == nil {
+		return
+	}
+	err := s.statistics()
+	if e := s.file.close(); e != nil {
+		err = errors.Join(err, explain("finishing output", s.path, e))
+	}
+	s.store.note(err)
+	s.file = nil
+	s.kept = append(s.kept, s.path)
+}
+
+// trim makes room for the file that is opened next.
+func (s *series) trim() {
+	keep := s.store.cfg.Keep
+	if keep == 0 {
+		s.kept = nil
+		return
+	}
+	for len(s.kept) >= keep && s.store.discard(s.kept[0]) {
+		s.kept = s.kept[1:]
+	}
+}
+
+func (s *series) statistics() error {
+	if s.store.cfg.Statistics == nil {
+		return nil
+	}
+	s.block = s.block[:0]
+	for id := range s.declared {
+		figures := s.store.cfg.Statistics(uint32(id))
+		figures.Interface = uint32(id)
+		s.block = pcapng.AppendStatistics(s.block, figures)
+	}
+	if len(s.block) == 0 {
+		return nil
+	}
+	return s.append(s.block, false)
+}

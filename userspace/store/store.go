@@ -1,0 +1,300 @@
+// Package store is where the packets go: pcapng files, valid at every moment.
+//
+//	worker ──► Lane ── chunk ──► series ── whole blocks ──► medium
+//	           no lock, no        header, rotation,          page cache, disk,
+//	           allocation         statistics, keep           pipe
+//
+// Each worker owns a [Lane] and appends packets to a chunk of memory that is
+// its own; a full chunk goes on as one. With an inline writer the worker itself
+// writes it and uses it again; with a writer thread it travels to the writer's
+// goroutine and comes back empty. When none comes back in time, the packets
+// meanwhile are counted as lost to backlog: the worker never waits for the disk.
+// A directory takes a series of files per lane. A single file, or a pipe, of
+// several lanes is merged by time.
+//
+// A file shows up with its header in it, and a chunk shows up in it as a whole
+// or not at all, even when the process is killed in the middle of a write. A
+// chunk that the medium refuses, because the disk is full, is counted packet by
+// packet, and the next one is tried again.
+//
+// After Run has returned, packets appended = written + backlog + refused.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/unspan/unspan/pcapng"
+)
+
+// maxDiscards is how many files may wait to be removed.
+const maxDiscards = 1024
+
+// maxErrors is how many errors Run returns at most.
+const maxErrors = 16
+
+// Store writes the packets of all lanes. A Lane is its worker's; the methods of
+// a Store may be called by any goroutine.
+type Store struct {
+	cfg      Config
+	target   target
+	interval uint64 // RotateInterval in ns
+	lanes    []*Lane
+	writers  []*writer
+
+	mu         sync.Mutex
+	ids        map[pcapng.Interface]uint32
+	interfaces []pcapng.Interface // append only
+	errs       []error            // what Run returns
+	once       sync.Once
+
+	count    atomic.Int64  // of interfaces
+	files    atomic.Uint64 // opened
+	size     atomic.Uint64 // bytes written to all files
+	discards chan string   // files to remove
+	failed   chan struct{} // closed when the output is broken for good
+}
+
+// writer is a series and the channel its chunks come through. An inline series
+// gets only the last, empty one that way.
+type writer struct {
+	series *series
+	in     chan *chunk
+}
+
+// Open makes the store of a configuration and opens its output, so that what
+// cannot be written is known before the capture begins. Run must be called to
+// have it written.
+func Open(cfg Config) (*Store, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("output configuration: %w", err)
+	}
+	target, err := resolve(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg:      cfg,
+		target:   target,
+		interval: uint64(cfg.RotateInterval),
+		ids:      map[pcapng.Interface]uint32{},
+		discards: make(chan string, maxDiscards),
+		failed:   make(chan struct{}),
+	}
+	apart := target.dir || cfg.Lanes == 1 // each lane has a series of its own
+	inline := cfg.Writer == Inline || cfg.Writer == Auto && apart && target.memory && !target.stream
+	if inline && !apart {
+		return nil, errors.New("output configuration: writer inline: several lanes into one file are merged by a thread")
+	}
+	if s.cfg.Chunk == 0 {
+		s.cfg.Chunk = chunkThread
+		if inline {
+			s.cfg.Chunk = chunkInline
+		}
+	}
+	if limit := cfg.RotateSize / 4; limit > 0 {
+		s.cfg.Chunk = min(s.cfg.Chunk, int(limit)&^(minChunk-1))
+	}
+	for i := range cfg.Lanes {
+		s.lanes = append(s.lanes, s.newLane())
+		if err := s.newWriter(i, inline); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) newLane() *Lane {
+	chunks := max(2, s.cfg.Backlog/s.cfg.Chunk)
+	return &Lane{
+		flush:  uint64(s.cfg.Flush),
+		free:   make(chan *chunk, chunks),
+		size:   s.cfg.Chunk,
+		unmade: chunks,
+	}
+}
+
+// newWriter opens the series of a lane.
+func (s *Store) newWriter(lane int, inline bool) error {
+	l := s.lanes[lane]
+	w := &writer{
+		series: &series{store: s, names: s.target.names(&s.cfg, lane)},
+		in:     make(chan *chunk, l.unmade+1),
+	}
+	s.writers = append(s.writers, w)
+	l.out = w.in
+	if inline {
+		l.series = w.series
+	}
+	if w.series.names != nil && s.cfg.Keep > 0 {
+		earlier, err := w.series.names.earlier()
+		if err != nil {
+			return explain("opening output", s.target.folder(), err)
+		}
+		w.series.kept = earlier
+	}
+	if w.series.names == nil {
+		return w.series.open(0)
+	}
+	// The file is opened with the first packet, whose time it is named after.
+	if err := unix.Access(s.target.folder(), unix.W_OK|unix.X_OK); err != nil {
+		return explain("opening output", s.target.folder(), err)
+	}
+	return nil
+}
+
+// Lane is that of worker i, counted from 0.
+func (s *Store) Lane(i int) *Lane { return s.lanes[i] }
+
+// AddInterface returns the id under which packets of an interface are appended,
+// the same for the same interface whoever asks, in all files.
+func (s *Store) AddInterface(i pcapng.Interface) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, known := s.ids[i]
+	if !known {
+		id = uint32(len(s.interfaces))
+		s.ids[i] = id
+		s.interfaces = append(s.interfaces, i)
+		s.count.Store(int64(len(s.interfaces)))
+	}
+	return id
+}
+
+// known are the interfaces added so far.
+func (s *Store) known() []pcapng.Interface {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clip(s.interfaces)
+}
+
+// Run writes until all lanes are closed, then ends the files with statistics.
+// The error is of what could not be done; packets refused for want of space are
+// no error, they are counted.
+func (s *Store) Run() error {
+	var writers, keeper sync.WaitGroup
+	for _, w := range s.writers {
+		writers.Go(func() {
+			for c := range w.in {
+				if c.end {
+					break
+				}
+				w.series.write(c)
+				c.shares[0].lane.free <- c
+			}
+		})
+	}
+	keeper.Go(func() {
+		for path := range s.discards {
+			if err := os.Remove(path); err != nil {
+				s.note(explain("removing old output", path, err))
+			}
+		}
+	})
+	writers.Wait()
+	for _, w := range s.writers {
+		if w.series.path == "" { // no packet came: leave a file that says so
+			s.note(w.series.open(uint64(time.Now().UnixNano())))
+		}
+	}
+	s.end()
+	keeper.Wait()
+	return s.Close()
+}
+
+// Close ends the files and returns what went wrong with them. Run does so
+// itself: Close is for a Store that was opened and is not run after all.
+func (s *Store) Close() error {
+	s.end()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.errs...)
+}
+
+func (s *Store) end() {
+	s.once.Do(func() {
+		for _, w := range s.writers {
+			w.series.finish()
+		}
+		close(s.discards)
+	})
+}
+
+// Failed is closed when nothing can be written any more, such as to a pipe
+// whose reader has gone. Run then says why, once the lanes are closed.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Counters are those of all lanes together.
+func (s *Store) Counters() Counters {
+	var sum Counters
+	for _, l := range s.lanes {
+		c := l.Counters()
+		sum.Written += c.Written
+		sum.WrittenBytes += c.WrittenBytes
+		sum.Backlog += c.Backlog
+		sum.Refused += c.Refused
+	}
+	return sum
+}
+
+// Files is how many files were opened, and Size the bytes written to them.
+func (s *Store) Files() uint64 { return s.files.Load() }
+func (s *Store) Size() uint64  { return s.size.Load() }
+
+// outcome takes note of whether a series could write its last chunk.
+func (s *Store) outcome(from *series, err error) {
+	if (err != nil) == from.refusing {
+		return
+	}
+	from.refusing = err != nil
+	if errors.Is(err, errBroken) {
+		s.note(err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		select {
+		case <-s.failed:
+		default:
+			close(s.failed)
+		}
+		return
+	}
+	log := s.cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err != nil {
+		log.Error("output refuses packets", "error", err)
+	} else {
+		log.Info("output takes packets again", "file", from.path)
+	}
+}
+
+// note keeps an error for Run to return.
+func (s *Store) note(err error) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.errs) < maxErrors {
+		s.errs = append(s.errs, err)
+	}
+}
+
+// discard has a file removed, elsewhere: to give back a large file takes time.
+func (s *Store) discard(path string) bool {
+	select {
+	case s.discards <- path:
+		return true
+	default:
+		return false
+	}
+}
