@@ -31,6 +31,7 @@ type commands struct {
 	Decap   decapCommand   `cmd:"" help:"Take the wrapping off the packets of capture files."`
 	Send    sendCommand    `cmd:"" help:"Mirror the packets of a capture file: a feed generator."`
 	Check   checkCommand   `cmd:"" help:"Say what this kernel, interface and user can do, each with its cure."`
+	Demo    demoCommand    `cmd:"" help:"Show the whole way in two network namespaces of its own."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
