@@ -31,8 +31,7 @@ const MaxFeeds = 1000
 
 // Build says what is running.
 type Build struct {
-	Version  string // of the release
-	Revision string // of the source
+	Version string // as unspan version prints it
 }
 
 // Collector turns ledger snapshots into metrics, one snapshot a scrape. It is
@@ -63,7 +62,7 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	s := scrape{c, out}
-	s.put(buildInfo, 1, c.build.Version, c.build.Revision, runtime.Version())
+	s.put(buildInfo, 1, c.build.Version, runtime.Version())
 	snapshot, err := c.snapshot()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(c.descs[ledgerBalance], fmt.Errorf("reading the ledger: %w", err))

@@ -65,7 +65,7 @@ var feedLabels = []string{"feed", "exporter", "collector", "encapsulation", "ses
 // and adds its whole value. So the lost of a sequence, which a late packet takes
 // back, is a gauge; what was ever skipped is the counter beside it.
 var families = [familyCount]definition{
-	buildInfo: {"unspan_build_info", prometheus.GaugeValue, []string{"version", "revision", "goversion"},
+	buildInfo: {"unspan_build_info", prometheus.GaugeValue, []string{"version", "goversion"},
 		"What is running. Always 1."},
 
 	wireExpected: {"unspan_wire_expected_packets_total", prometheus.CounterValue, nil,
