@@ -22,9 +22,15 @@ func frameOf(size int) []byte {
 	return f
 }
 
-// mirrorInto sends a feed from the mirror's end of the cable and waits until
-// the program has seen what arrived.
-func (s *session) mirrorInto(feeds []mirror.Feed, method mirror.Method, count uint64) mirror.Stats {
+// mirrorOnce mirrors the frames of each feed once.
+func (s *session) mirrorOnce(feeds []mirror.Feed) mirror.Stats {
+	s.t.Helper()
+	return s.mirror(feeds, func(c *mirror.Config) { c.Method = mirror.MethodSocket })
+}
+
+// mirror sends feeds from the mirror's end of the cable and waits until the
+// program has seen what arrived.
+func (s *session) mirror(feeds []mirror.Feed, change func(*mirror.Config)) mirror.Stats {
 	s.t.Helper()
 	for i := range feeds {
 		m := &feeds[i].Session
@@ -34,8 +40,8 @@ func (s *session) mirrorInto(feeds []mirror.Feed, method mirror.Method, count ui
 		}
 	}
 	config := mirror.Default()
-	config.Interface, config.Method = s.lab.Mirror.Link, method
-	config.Feeds, config.Loop, config.Count = feeds, true, count
+	config.Interface, config.Feeds = s.lab.Mirror.Link, feeds
+	change(&config)
 	var sent mirror.Stats
 	before := s.seen()
 	if err := s.lab.Mirror.Do(func() error {
@@ -68,7 +74,9 @@ func TestOverload(t *testing.T) {
 			config.Frames = 64 // next to no room: the fill ring runs empty
 			config.Write, config.Store.Path = true, filepath.Join(t.TempDir(), "out.pcapng")
 			s := collect(t, lab.Config{}, config)
-			sent := s.mirrorInto([]mirror.Feed{{Session: mirror.DefaultSession(bpf.EncapERSPAN2), Frames: [][]byte{frameOf(64)}}}, mirror.MethodSocket, count)
+			sent := s.mirror([]mirror.Feed{{Session: mirror.DefaultSession(bpf.EncapERSPAN2), Frames: [][]byte{frameOf(64)}}}, func(c *mirror.Config) {
+				c.Method, c.Loop, c.Count = mirror.MethodSocket, true, count
+			})
 			final := s.end()
 
 			if len(final.Feeds) != 1 {
