@@ -64,15 +64,15 @@ func find(ns float64) tick {
 // than the receive time tells it: to a microsecond or a tick, with 350 us of jitter.
 func TestEveryTick(t *testing.T) {
 	for i, k := range ticks {
-		for _, drift := range []float64{-100e-6, 0, 100e-6} {
+		for _, drift := range []float64{-100e-6, 100e-6} {
 			s := newSender(k, drift, uint64(i))
 			var feed Feed
 			stamper := NewStamper(Sender, nil)
 			worst, received := 0.0, 0.0
-			for now := 0.0; now < 40e9; now += s.random.ExpFloat64() * 2e6 {
+			for now := 0.0; now < 32e9; now += s.random.ExpFloat64() * 2e6 {
 				record := s.send(now)
 				got := stamper.Time(record, &feed)
-				if now > 25e9 {
+				if now > 24e9 {
 					worst = max(worst, s.error(got, now))
 					received = max(received, s.error(record.Time, now))
 				}
@@ -103,6 +103,7 @@ func TestEvents(t *testing.T) {
 		{"a pause of a few wraps", 1e6, 0.1, func(*sender, float64) float64 { return 2.2 * second }, 0, 3000},
 		{"a pause that no window spans", 1e6, 0.1, func(*sender, float64) float64 { return 25 * second }, 2 * second, 3000},
 		{"a pause of an hour", 1e6, 0.1, func(*sender, float64) float64 { return 3600 * second }, 2 * second, 3000},
+		{"a pause of an hour, and the clock was slower then", 1e6, 1, func(s *sender, _ float64) float64 { s.phase -= 7e6; return 3600 * second }, 0, 500_000},
 		{"a pause of a day, slow clock", 1e6, 2.4, func(*sender, float64) float64 { return 86400 * second }, 2 * second, 3000},
 		{"the sender restarts", 1e6, 1, func(s *sender, _ float64) float64 { s.reset(); return 0 }, 5 * second, 3000},
 		{"the sender restarts, its clock wraps fast", 1e6, 0.1, func(s *sender, _ float64) float64 { s.reset(); return 0 }, 20 * second, 3000},
@@ -167,6 +168,9 @@ func TestHours(t *testing.T) {
 	if worst > 100_000 {
 		t.Errorf("off by %.0f ns", worst)
 	}
+	if feed.fit.base < epoch+mostBase {
+		t.Error("the base of the fit stayed where it was: float64 grows coarse")
+	}
 }
 
 // Clocks that cannot be read: the receive time stands.
@@ -176,34 +180,119 @@ func TestUnreadable(t *testing.T) {
 		name     string
 		interval float64
 		counter  func(now float64) uint64
+		learned  bool // a tick, for a while
 	}{
-		{"always 0", 1e6, func(float64) uint64 { return 0 }},
-		{"always 0, seldom", 1e9, func(float64) uint64 { return 0 }},
-		{"random", 1e6, func(float64) uint64 { return uint64(random.Uint32()) }},
-		{"random, seldom", 1e9, func(float64) uint64 { return uint64(random.Uint32()) }},
-		{"packets counted", 1e6, func(now float64) uint64 { return uint64(now / 1e6) }},
-		{"backwards", 1e6, func(now float64) uint64 { return uint64(1<<32 - now/8) }},
-		{"a tick of 3.7 ns", 1e6, func(now float64) uint64 { return uint64(now / 3.7) }},
-		{"a tick of 3.7 ns, seldom", 1e9, func(now float64) uint64 { return uint64(now / 3.7) }},
-		{"a thousandth off", 1e6, func(now float64) uint64 { return uint64(now * 1.001 / 8) }},
-		{"seconds", 1e6, func(now float64) uint64 { return uint64(now / 1e9) }},
+		{"always 0", 1e6, func(float64) uint64 { return 0 }, false},
+		{"always 0, seldom", 1e9, func(float64) uint64 { return 0 }, false},
+		{"random", 1e6, func(float64) uint64 { return uint64(random.Uint32()) }, false},
+		{"random, seldom", 1e9, func(float64) uint64 { return uint64(random.Uint32()) }, false},
+		{"packets counted", 1e6, func(now float64) uint64 { return uint64(now / 1e6) }, false},
+		{"backwards", 1e6, func(now float64) uint64 { return uint64(1<<32 - now/8) }, false},
+		{"a tick of 3.7 ns", 1e6, func(now float64) uint64 { return uint64(now / 3.7) }, false},
+		{"a tick of 3.7 ns, seldom", 1e9, func(now float64) uint64 { return uint64(now / 3.7) }, false},
+		{"a thousandth off", 1e6, func(now float64) uint64 { return uint64(now * 1.001 / 8) }, true},
+		{"seconds", 1e6, func(now float64) uint64 { return uint64(now / 1e9) }, false},
+		{"random, a packet a minute", 60e9, func(float64) uint64 { return uint64(random.Uint32()) }, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var feed Feed
 			stamper := NewStamper(Sender, nil)
-			used, n := 0, 0
+			used, n, learned := 0, 0, false
 			for now := 0.0; n < 20000; now += random.ExpFloat64() * tt.interval {
 				record := stamped(epoch+uint64(now+random.ExpFloat64()*40e3), tt.counter(now)&0xffffffff, bpf.NoPlatform)
 				if stamper.Time(record, &feed) != record.Time {
 					used++
 				}
+				learned = learned || feed.fit.tick.ns != 0
 				n++
 			}
 			if used > 0 {
 				t.Errorf("%d of %d times are the sender's", used, n)
 			}
+			if learned != tt.learned {
+				t.Errorf("learned %v, want %v", learned, tt.learned)
+			}
 		})
+	}
+}
+
+// A dense feed is learned in half a second; what is left is the rate.
+func TestLearnsSoon(t *testing.T) {
+	for i, k := range ticks {
+		if k.modulus != bits32 {
+			continue // looks like 1 ns until it wraps
+		}
+		s := newSender(k, 50e-6, uint64(i))
+		if k.ns == 1 {
+			s.phase = 2e9
+		}
+		var l learner
+		now, found := 0.0, false
+		for ; now < 0.5e9 && !found; now += s.random.ExpFloat64() * 1e6 {
+			record := s.send(now)
+			var tick *tick
+			if tick, found = l.add(record.Time, counter(record)); found && *tick != k {
+				t.Errorf("tick %v taken for %v", k.ns, tick.ns)
+			}
+		}
+		if !found {
+			t.Errorf("tick %v not found", k.ns)
+		}
+	}
+}
+
+// A clock that nothing fits is not looked at for every packet.
+func TestRest(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var l learner
+	looked, n := 0, 0
+	for now := uint64(epoch); now < epoch+600e9; now += 1e6 {
+		before := l.last
+		if _, ok := l.add(now, random.Uint32()); ok {
+			t.Fatal("learned")
+		}
+		if l.last != before {
+			looked++
+		}
+		n++
+	}
+	if looked == 0 || looked > n/100 {
+		t.Errorf("looked at %d of %d packets", looked, n)
+	}
+}
+
+// The floor lies below all of its points and touches one, whatever order they come in.
+func TestFloor(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		var f floor
+		at := 0.0
+		for range random.IntN(40) {
+			switch random.IntN(8) {
+			case 0:
+				at -= random.Float64() * 10e9
+			case 1:
+			default:
+				at += random.Float64() * 2e9
+			}
+			f.add(point{at, random.Float64() * 1e6})
+			if random.IntN(4) == 0 {
+				was := f.at(at)
+				f.shift(at / 2)
+				at -= at / 2
+				if is := f.at(at); math.Abs(is-was) > 1e-3 {
+					t.Fatalf("the floor moved by %v", is-was)
+				}
+			}
+			least := math.Inf(1)
+			for _, p := range f.points[:f.n] {
+				least = min(least, p.delay-f.at(p.t))
+			}
+			if !(math.Abs(least) < 1e-3) {
+				t.Fatalf("lowest point %v above the line: %+v", least, f)
+			}
+		}
 	}
 }
 
@@ -217,7 +306,12 @@ func TestStrays(t *testing.T) {
 		record := s.send(now)
 		stray := now > 10e9 && s.random.IntN(20) == 0
 		if stray {
-			record.SourceTime += 0x40000000
+			if s.random.IntN(2) == 0 {
+				record.SourceTime += 2e8 // of the future
+			} else {
+				record.SourceTime -= 2e8
+			}
+			record.SourceTime &= 0xffffffff
 		}
 		got := stamper.Time(record, &feed)
 		switch {

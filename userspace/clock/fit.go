@@ -69,7 +69,6 @@ type fit struct {
 	floor    floor
 	ends     float64 // end of the window
 	quickest point   // of the window; delay is +Inf before its first packet
-	windows  int     // measured since the floor was last begun
 }
 
 // begin starts where the learner stands.
@@ -84,12 +83,11 @@ func (f *fit) settle(t float64) {
 	f.floor = floor{level: t - f.counted - slope*t, slope: slope, measured: f.floor.measured}
 	f.ends = t + window
 	f.quickest = point{t, t - f.counted}
-	f.windows = 0
 }
 
-// ready reports whether the floor is known from a whole window, and the rate. A rate off
-// by more than maxDrift is not that of the tick that was learned: another, near it.
-func (f *fit) ready() bool { return f.floor.measured && f.windows > 0 }
+// ready reports whether the rate was measured. One that is off by more than maxDrift is
+// not that of the tick that was learned, but of another near it.
+func (f *fit) ready() bool { return f.floor.measured }
 
 // add takes a packet in. It returns by how much it was later than the quickest.
 func (f *fit) add(now uint64, counter uint32) (float64, bool) {
@@ -129,7 +127,6 @@ func (f *fit) add(now uint64, counter uint32) (float64, bool) {
 func (f *fit) endWindow(t float64) {
 	if !math.IsInf(f.quickest.delay, 1) {
 		f.floor.add(f.quickest)
-		f.windows++
 	}
 	f.quickest.delay = math.Inf(1)
 	f.ends = t + window

@@ -34,6 +34,9 @@ func TestFCS(t *testing.T) {
 	cutWithFCS := fcs(whole[:80]) // and computed a new check sequence
 	contentCRC := fcs(whole[:96]) // all of it IP, and yet a CRC
 
+	long := eth(make([]byte, 186), 0x8847) // does not tell how long
+	known := eth(ip4(186, 186), 0x0800)    // 200 bytes
+
 	type step struct {
 		data       []byte
 		wire       int // 0: as long as data
@@ -101,6 +104,9 @@ func TestFCS(t *testing.T) {
 			step{cutInside, 90, bpf.RecordCut | bpf.RecordTruncated, told{80, 100, 0}, told{80, 104, 4}}), 0, 4},
 		{"cut by the sender, unsaid, and by a rule", append(learn(8),
 			step{cutInside, 90, bpf.RecordCut, told{80, 100, 0}, told{80, 104, 4}}), 0, 4},
+		{"cut by the sender, and its last bytes by a rule", append(learn(8),
+			step{long[:102], 104, bpf.RecordCut | bpf.RecordTruncated, told{102, 104, 0}, told{102, 108, 4}},
+			step{known[:102], 104, bpf.RecordCut, told{102, 200, 0}, told{102, 204, 4}}), 0, 4},
 		{"next to nothing left", append(learn(8), step{checked[:17], 0, 0, told{17, 17, 0}, told{17, 21, 4}}, step{nil, 0, 0, told{0, 0, 0}, told{0, 4, 4}}), 0, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

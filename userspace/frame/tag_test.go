@@ -126,6 +126,7 @@ func TestEvidence(t *testing.T) {
 		{"cut frames prove nothing", 0, []step{{1, full, 7, 0, false}, {99, taken, 7, bpf.RecordTruncated, false}, {99, taken, 7, bpf.RecordClipped, false}}},
 		{"what does not tell its length", 0, []step{{1, full, 7, 0, false}, {99, eth(make([]byte, 42), 0x8847), 7, 0, false}}},
 		{"a tag in the feed ends it", 0, []step{{1, full, 7, 0, false}, {20, taken, 7, 0, true}, {1, eth(ip4(86, 86), 0x8100, 9, 0x0800), 9, 0, false}, {20, taken, 7, 0, false}}},
+		{"no VLAN", 0, []step{{1, full, 0, 0, false}, {20, taken, 0, 0, false}}},
 		{"under a check sequence", frame.FCSAuto, []step{{8, fcs(taken), 7, 0, false}, {14, fcs(taken), 7, 0, false}, {1, fcs(taken), 7, 0, true}}},
 		{"under a check sequence that is kept", frame.FCSKeep, []step{{8, fcs(taken), 7, 0, false}, {14, fcs(taken), 7, 0, false}, {1, fcs(taken), 7, 0, true}}},
 	} {

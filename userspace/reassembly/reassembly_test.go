@@ -112,6 +112,10 @@ func TestAdd(t *testing.T) {
 			{Data: join(ethernet(ipv4, 0xa000), ip4(9, 40, false, all[40:]))},
 			{Data: join(ethernet(ipv4), ip4(9, 0, true, first))},
 		}, whole, nil, 0},
+		{"nor is a second one", []Fragment{
+			{Data: join(ethernet(ipv4, 5, 0xa000), ip4(9, 40, false, all[40:]))},
+			{Data: join(ethernet(ipv4, 5), ip4(9, 0, true, first))},
+		}, [][]byte{join(ethernet(ipv4, 5), ip4Whole(9, all))}, nil, 0},
 		{"two VLANs do not mix", []Fragment{
 			{Data: join(ethernet(ipv4, 5), ip4(9, 0, true, first))},
 			{Data: join(ethernet(ipv4, 6), ip4(9, 40, false, all[40:]))},
@@ -151,6 +155,8 @@ func TestAdd(t *testing.T) {
 		{"inside another", eth(ip4(9, 0, true, all[:80]), ip4(9, 40, true, middle)),
 			nil, map[Reason]uint64{Overlap: 2}, 0},
 		{"two at once", eth(ip4(9, 0, true, first), ip4(9, 40, true, middle), ip4(9, 0, true, all[:80])),
+			nil, map[Reason]uint64{Overlap: 3}, 0},
+		{"behind the start of one and to the end of the next", eth(ip4(9, 0, true, first), ip4(9, 40, true, middle), ip4(9, 8, true, all[8:80])),
 			nil, map[Reason]uint64{Overlap: 3}, 0},
 		{"overlap kills what comes later", eth(ip4(9, 0, true, first), ip4(9, 32, true, middle),
 			ip4(9, 40, true, middle), ip4(9, 80, false, last)), nil, map[Reason]uint64{Overlap: 4}, 0},
@@ -387,6 +393,30 @@ func TestMemoryLimit(t *testing.T) {
 	want := map[Reason]uint64{EvictedMemory: 500 - s.Held}
 	if boxes := givenUp(s); s.Held == 0 || !sameBoxes(boxes, want) {
 		t.Errorf("%d held, given up %v, want %v", s.Held, boxes, want)
+	}
+
+	// Small buffers make place for large ones.
+	r = mustNew(t, Config{Memory: limit, Datagrams: 1000, Age: time.Second})
+	for id := range uint16(50) {
+		r.Add(Fragment{Data: join(ethernet(ipv4), ip4(id, 0, true, pattern(8)))})
+	}
+	r.Expire(uint64(2 * time.Second))
+	for id := range uint16(3) {
+		r.Add(Fragment{Data: join(ethernet(ipv4), ip4(id, 65000, true, pattern(8))), Time: uint64(2 * time.Second)})
+	}
+	s = checkLedger(t, r)
+	if want := (map[Reason]uint64{Timeout: 50}); s.Held != 3 || !sameBoxes(givenUp(s), want) {
+		t.Errorf("%d held, given up %v; want 3, %v", s.Held, givenUp(s), want)
+	}
+
+	// One that grows does not make place for itself by going.
+	r = mustNew(t, Config{Memory: 128 << 10, Datagrams: 1000, Age: time.Second})
+	r.Add(Fragment{Data: join(ethernet(ipv4), ip4(1, 0, true, pattern(64)))})
+	r.Add(Fragment{Data: join(ethernet(ipv4), ip4(2, 65000, true, pattern(64)))})
+	r.Add(Fragment{Data: join(ethernet(ipv4), ip4(1, 65000, true, pattern(64)))})
+	s = checkLedger(t, r)
+	if want := (map[Reason]uint64{EvictedMemory: 1}); s.Held != 2 || s.Waiting != 1 || !sameBoxes(givenUp(s), want) {
+		t.Errorf("%d held of %d, given up %v; want 2 of 1, %v", s.Held, s.Waiting, givenUp(s), want)
 	}
 
 	// One datagram that grows through all sizes fits the smallest limit.
