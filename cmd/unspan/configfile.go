@@ -21,11 +21,13 @@ import (
 type configFile string
 
 // BeforeResolve makes the file's values the defaults of the command's flags.
-func (f configFile) BeforeResolve(k *kong.Context, path *kong.Path) error {
-	if f == "" {
+// kong has not set the receiver yet: the value is in the trace.
+func (configFile) BeforeResolve(k *kong.Context, trace *kong.Path) error {
+	name, _ := k.FlagValue(trace.Flag).(configFile)
+	if name == "" {
 		return nil
 	}
-	values, err := readConfig(string(f), path.Node())
+	values, err := readConfig(string(name), k.Selected())
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -67,13 +69,10 @@ type size int64
 // UnmarshalText reads 1500, 64K, 100M or 2G; powers of 1024, as tcpdump and
 // coreutils mean them.
 func (s *size) UnmarshalText(text []byte) error {
-	var n int64
-	var unit string
-	if _, err := fmt.Sscanf(string(text)+" ", "%d%s", &n, &unit); err != nil && n == 0 {
-		return fmt.Errorf("%q is not a size: write 1500, 64K, 100M or 2G", text)
-	}
-	shift, ok := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[unit]
-	if !ok || n < 0 || n > 1<<62>>shift {
+	number := strings.TrimRight(string(text), "KMGT")
+	n, err := strconv.ParseInt(number, 10, 64)
+	shift, ok := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[string(text[len(number):])]
+	if err != nil || !ok || n < 0 || n > 1<<62>>shift {
 		return fmt.Errorf("%q is not a size: write 1500, 64K, 100M or 2G", text)
 	}
 	*s = size(n << shift)
