@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// circulations are the numbers of frames that the loops are tried with: few are
+// hot, many are deep.
+var circulations = []int{256, 512, 1024, 2048}
+
+// ceilings measures what AF_XDP can give on this cable, and how much of that
+// the whole way reaches: one after the other, round by round.
+func (b *bench) ceilings(ctx context.Context) error {
+	rates := table{
+		Title: "Ceilings and the whole way, offered as fast as the generator goes",
+		Columns: []string{"inner frames", "receiver", "Mpps", "spread", "Gbit/s inner", "lost %",
+			"of the reading loop", "spread"},
+		Note: "Delivered packets, median of the rounds. Quotients are taken round by round. One feed, ERSPAN II, veth native, AF_XDP copy mode; generator and NAPI on CPU 0, receiver on CPU 1.",
+	}
+	for _, l := range b.plan.loads {
+		if err := b.ceiling(ctx, l, &rates); err != nil {
+			return err
+		}
+	}
+	b.report.add(rates)
+	return nil
+}
+
+func (b *bench) ceiling(ctx context.Context, l load, rates *table) error {
+	contenders := []task{{Receiver: bareLoop}, {Receiver: readingLoop}, {Receiver: pipeline, Directory: b.rig.directory, Workers: 1}}
+	o := offer{Load: l, Warm: b.plan.warm, Window: b.plan.window}
+	for i := range contenders[:2] {
+		n, err := b.bestCirculation(ctx, contenders[i], o)
+		if err != nil {
+			return err
+		}
+		contenders[i].Frames = n
+	}
+	rate, loss := make([]sample, len(contenders)), make([]sample, len(contenders))
+	for range b.plan.rounds {
+		for i, t := range contenders {
+			out, err := b.rig.measure(ctx, t, o)
+			if err != nil {
+				return err
+			}
+			rate[i], loss[i] = append(rate[i], out.rate()), append(loss[i], out.loss())
+		}
+	}
+	const bare, reading, whole = 0, 1, 2
+	for i, t := range contenders {
+		name := t.Receiver
+		if t.Frames > 0 {
+			name = fmt.Sprintf("%s, %d frames", name, t.Frames)
+		}
+		of := rate[i].over(rate[reading])
+		rates.row(l.Title, name,
+			mega(rate[i].median()), scaled(rate[i], 1e-6).spread("%.2f"),
+			fmt.Sprintf("%.1f", rate[i].median()*l.mean()*8/1e9),
+			fmt.Sprintf("%.3f", 100*loss[i].median()),
+			fmt.Sprintf("%.2f", of.median()), of.spread("%.2f"))
+	}
+	b.report.figure("pipeline_over_ceiling_"+l.Name, rate[whole].over(rate[reading]).median())
+	b.report.figure("pipeline_over_bare_"+l.Name, rate[whole].over(rate[bare]).median())
+	return nil
+}
+
+// bestCirculation tries a loop with each number of frames, shortly.
+func (b *bench) bestCirculation(ctx context.Context, t task, o offer) (best int, err error) {
+	o.Warm, o.Window = 100*time.Millisecond, 300*time.Millisecond
+	highest := 0.0
+	for _, t.Frames = range circulations {
+		out, err := b.rig.measure(ctx, t, o)
+		if err != nil {
+			return 0, err
+		}
+		if rate := out.rate(); rate > highest {
+			best, highest = t.Frames, rate
+		}
+	}
+	return best, nil
+}
+
+func mega(v float64) string { return fmt.Sprintf("%.2f", v/1e6) }
+
+func scaled(s sample, factor float64) sample {
+	r := make(sample, len(s))
+	for i, v := range s {
+		r[i] = v * factor
+	}
+	return r
+}
