@@ -374,7 +374,7 @@ static __always_inline int sampled(const struct rule *rule, struct rule_state *s
 /*
  * What becomes of the inner frame at offset: VERDICT_NONE, it goes on, perhaps
  * shortened; or the verdict that drops it. record says feed, flow hash, length and
- * flags, and is told rule, weight and the length that is left.
+ * flags, and is told the rule met, the weight and the length that is left.
  */
 static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed_key *key, struct record *record,
 					   __u32 offset)
@@ -396,6 +396,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed
 	struct rule_state *state = bpf_map_lookup_elem(&rule_states, &m.rule);
 	if (!rule || !state)
 		return VERDICT_NONE;	/* cannot be: both maps hold policy.rules + 1 entries */
+	record->rule = m.rule < policy.rules ? m.rule : NO_RULE;
 	int keep = !rule->drop && (rule->one_in <= 1 || sampled(rule, state, m.rule, record->flow_hash));
 	state->packets++;
 	state->bytes += record->length;
@@ -403,7 +404,6 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed
 	if (!keep)
 		return rule->drop ? VERDICT_DROP_POLICY : VERDICT_DROP_SAMPLED;
 
-	record->rule = m.rule < policy.rules ? m.rule : NO_RULE;
 	record->weight = rule->one_in;
 	if (rule->snap && rule->snap < record->length) {
 		record->length = rule->snap;

@@ -29,6 +29,7 @@ type Filter struct {
 	Expression string
 
 	ethernet, rawIP program
+	length          int // of its function in the kernel
 }
 
 // program is an expression for one kind of frame. The zero value matches nothing.
@@ -95,3 +96,17 @@ func (f *Filter) Match(frame []byte, rawIP bool) bool {
 
 // MatchesRawIP reports whether the expression means something for bare IP packets.
 func (f *Filter) MatchesRawIP() bool { return f.rawIP.vm != nil }
+
+// Instructions counts those of the classic program for Ethernet frames, and those
+// of the function in the kernel.
+func (f *Filter) Instructions() (classic, kernel int) { return len(f.ethernet.code), f.length }
+
+// measure translates the filter, to know that it can be.
+func (f *Filter) measure() error {
+	code, err := f.function("filter_0")
+	if err != nil {
+		return fmt.Errorf("%q: %w", f.Expression, err)
+	}
+	f.length = len(code)
+	return nil
+}

@@ -34,35 +34,36 @@ func Compile(ctx context.Context, expression string) (*Filter, error) {
 	}
 	f := &Filter{Expression: expression}
 	raw, err := classic(ctx, dltEthernet, expression)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		f.ethernet, err = newProgram(raw)
 	}
-	if f.ethernet, err = newProgram(raw); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%q: %w", expression, err)
 	}
 	var refused *refusal
-	switch raw, err = classic(ctx, dltRawIP, expression); {
-	case errors.As(err, &refused):
-		return f, nil // about Ethernet, ARP, VLANs: no bare IP packet has them
-	case err != nil:
-		return nil, err
+	raw, err = classic(ctx, dltRawIP, expression)
+	if err == nil {
+		f.rawIP, err = newProgram(raw)
 	}
-	if f.rawIP, err = newProgram(raw); err != nil {
+	if err != nil && !errors.As(err, &refused) { // refused: about Ethernet, ARP, VLANs, which no bare IP packet has
 		return nil, fmt.Errorf("%q: %w", expression, err)
+	}
+	if err := f.measure(); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
 
 // refusal is libpcap's own word about an expression.
-type refusal struct{ expression, reason string }
+type refusal struct{ reason string }
 
-func (r *refusal) Error() string { return fmt.Sprintf("%q: %s", r.expression, r.reason) }
+func (r *refusal) Error() string { return r.reason }
 
 // classic asks libpcap for the program of an expression.
 func classic(ctx context.Context, linkType, expression string) ([]bpf.RawInstruction, error) {
 	path, err := exec.LookPath("tcpdump")
 	if err != nil {
-		return nil, fmt.Errorf("%q: tcpdump is not installed, and its libpcap compiles filters: apt install tcpdump", expression)
+		return nil, errors.New("tcpdump is not installed, and its libpcap compiles filters: apt install tcpdump")
 	}
 	ctx, cancel := context.WithTimeout(ctx, compileTime)
 	defer cancel()
@@ -74,15 +75,15 @@ func classic(ctx context.Context, linkType, expression string) ([]bpf.RawInstruc
 	out, err := cmd.Output()
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%q: tcpdump gave no answer within %v: use addresses instead of names", expression, compileTime)
+		return nil, fmt.Errorf("tcpdump gave no answer within %v: use addresses instead of names", compileTime)
 	case err != nil && complaint.Len() > 0:
-		return nil, &refusal{expression, reason(complaint.String())}
+		return nil, &refusal{reason(complaint.String())}
 	case err != nil:
-		return nil, fmt.Errorf("%q: running %s: %w", expression, path, err)
+		return nil, fmt.Errorf("running %s: %w", path, err)
 	}
 	program, err := parse(string(out))
 	if err != nil {
-		return nil, fmt.Errorf("%q: reading the program of %s: %w", expression, path, err)
+		return nil, fmt.Errorf("reading the program of %s: %w", path, err)
 	}
 	return program, nil
 }

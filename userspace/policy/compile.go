@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -44,10 +45,9 @@ func Compile(p *Policy) (*Compiled, error) {
 		}
 	}
 	for s := range sideCount {
-		c.side(s)
-	}
-	if len(c.prefixes) > maxPrefixes {
-		return nil, fmt.Errorf("compiling policy: its rules name %d prefixes, the limit is %d", len(c.prefixes), maxPrefixes)
+		if err := c.side(s); err != nil {
+			return nil, err
+		}
 	}
 	return &c.Compiled, nil
 }
@@ -104,8 +104,6 @@ func (c *compiler) set(s ruleSet) uint32 {
 }
 
 func (s *ruleSet) add(rule int) { s.Words[rule/64] |= 1 << (rule % 64) }
-
-func (s *ruleSet) has(rule int) bool { return s.Words[rule/64]>>(rule%64)&1 == 1 }
 
 // ranges is what a rule asks of a number, nil when it does not look at it.
 func (rule *Rule) ranges(d dimension) []Range {
@@ -197,9 +195,9 @@ func (rule *Rule) prefixes(s side) []netip.Prefix {
 }
 
 // side finds for every prefix that a rule names the rules that fit the addresses
-// of which it is the longest.
-func (c *compiler) side(s side) {
-	named := map[netip.Prefix]bool{}
+// of which it is the longest: its own, and those of the prefixes around it.
+func (c *compiler) side(s side) error {
+	own := map[netip.Prefix]*ruleSet{}
 	var indifferent ruleSet
 	for i := range c.policy.Rules {
 		asked := c.policy.Rules[i].prefixes(s)
@@ -207,36 +205,46 @@ func (c *compiler) side(s side) {
 			indifferent.add(i)
 		}
 		for _, p := range asked {
-			named[p] = true
+			if own[p] == nil {
+				own[p] = new(ruleSet)
+			}
+			own[p].add(i)
 		}
 	}
-	if len(named) == 0 {
-		return
+	if len(own) == 0 {
+		return nil
 	}
 	c.settings.Sides[s] = 1
 	// The trie holds IPv4 as ::ffff:0:0/96; that prefix keeps what is said of IPv6 away from it.
-	named[netip.PrefixFrom(netip.IPv4Unspecified(), 0)] = true
+	if all := netip.PrefixFrom(netip.IPv4Unspecified(), 0); own[all] == nil {
+		own[all] = new(ruleSet)
+	}
 	c.prefixes[rulePrefix{Bits: 8, Side: uint8(s)}] = c.set(indifferent)
-	for p := range named {
-		fits := indifferent
-		for i := range c.policy.Rules {
-			if within(c.policy.Rules[i].prefixes(s), p) {
-				fits.add(i)
-			}
+	if len(c.prefixes)+len(own) > maxPrefixes {
+		return fmt.Errorf("compiling policy: its rules name %d prefixes, the limit is %d", len(c.prefixes)+len(own), maxPrefixes)
+	}
+
+	type enclosing struct {
+		prefix netip.Prefix
+		fits   ruleSet
+	}
+	var around []enclosing // from the widest to the one just before
+	for _, p := range slices.SortedFunc(maps.Keys(own), netip.Prefix.Compare) {
+		for len(around) > 0 && !around[len(around)-1].prefix.Overlaps(p) {
+			around = around[:len(around)-1]
 		}
+		fits := indifferent
+		if len(around) > 0 {
+			fits = around[len(around)-1].fits
+		}
+		for w := range fits.Words {
+			fits.Words[w] |= own[p].Words[w]
+		}
+		around = append(around, enclosing{p, fits})
 		address, length := mapped(p)
 		c.prefixes[rulePrefix{Bits: uint32(8 + length), Side: uint8(s), Address: address}] = c.set(fits)
 	}
-}
-
-// within says whether one of the prefixes holds all of p.
-func within(all []netip.Prefix, p netip.Prefix) bool {
-	for _, outer := range all {
-		if outer.Bits() <= p.Bits() && outer.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
+	return nil
 }
 
 // carries says which of the numbers an encapsulation has.

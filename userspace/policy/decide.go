@@ -25,8 +25,8 @@ func NewEngine(p *Policy) *Engine {
 func (e *Engine) States() []RuleState { return e.states }
 
 // Decide says what becomes of an inner frame: VerdictNone, it goes on, or the
-// verdict that drops it. rec says feed, flow hash, length and flags; it is told
-// rule, weight, and the length that is left of the frame.
+// verdict that drops it. rec says feed, flow hash, length and flags; it is told the
+// rule met, the weight, and the length that is left of the frame.
 func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict {
 	if len(e.policy.Rules) == 0 && e.policy.Default == (Action{OneIn: 1}) {
 		return bpf.VerdictNone
@@ -36,6 +36,7 @@ func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Ver
 	if index < len(e.policy.Rules) {
 		action, number = e.policy.Rules[index].Action, uint16(index)
 	}
+	rec.Rule = number
 	state := &e.states[index]
 	kept := !action.Drop && (action.OneIn <= 1 || sampled(action, state, uint32(index), rec.FlowHash))
 	state.Packets++
@@ -47,7 +48,6 @@ func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Ver
 		return bpf.DropSampled
 	}
 	state.Kept++
-	rec.Rule = number
 	rec.Weight = max(action.OneIn, 1)
 	if action.Snap != 0 && action.Snap < rec.Length {
 		rec.Length = action.Snap

@@ -128,7 +128,7 @@ func addresses(prefixes []netip.Prefix) span {
 }
 
 // everyIP4 is ::ffff:0:0/96, RFC 4291 2.5.5.2.
-var everyIP4 = span{{point{low: 0xffff << 32}, point{low: 0xffff<<32 | 1<<32 - 1}}}
+var everyIP4 = span{{point{low: 0xffff << 32}, point{low: 0xffff<<32 | (1<<32 - 1)}}}
 
 // mapped is a prefix over the 16 bytes in which the contract writes an address.
 func mapped(p netip.Prefix) (address [16]byte, bits int) {

@@ -1,0 +1,93 @@
+package policy
+
+import "time"
+
+// The kernel's table and this one have the same shape, so that they forget the same
+// sightings under the same load.
+const (
+	sightingBuckets = 1 << 16
+	sightingWays    = 4
+	maxPairs        = 4096
+)
+
+// sighting is the newest first copy of a packet.
+type sighting struct {
+	digest uint64
+	time   uint64 // of the record, ns
+	feed   uint32 // 0: no sighting
+}
+
+// Pair is two feeds that deliver the same packets: the first copy came from First.
+type Pair struct{ First, Second uint32 }
+
+// Sightings finds packets that come again. It is for one goroutine.
+//
+// A packet that comes again from the same feed is a retransmission, however alike
+// the two are, and is kept (unless WithinFeed, and it carries a number of its own).
+// So a genuine retransmission is lost only when all of this comes together: it is the
+// same to the last compared bit, which no TCP segment over IPv4 is that its sender
+// numbers anew; it comes within the window; the mirror that delivered the first
+// copy of the original delivers none of the retransmission; and another mirror
+// that delivered none of the original does.
+type Sightings struct {
+	settings Duplicates
+	key      [2]uint64
+	buckets  [][sightingWays]sighting
+	pairs    map[Pair]uint64
+	others   uint64
+}
+
+// NewSightings makes a table that has seen nothing; key makes its digests
+// unpredictable and comes from crypto/rand.
+func NewSightings(d Duplicates, key [2]uint64) *Sightings {
+	return &Sightings{
+		settings: d, key: key,
+		buckets: make([][sightingWays]sighting, sightingBuckets),
+		pairs:   map[Pair]uint64{},
+	}
+}
+
+// Again reports whether the frame is one that came before, within the window. A
+// frame without a feed id never is.
+func (s *Sightings) Again(feed uint32, now uint64, frame []byte, rawIP bool) bool {
+	if feed == 0 || s.settings.Window == 0 {
+		return false
+	}
+	digest, numbered := Digest(frame, rawIP, s.settings.Ignore, s.key)
+	bucket := &s.buckets[digest>>48]
+	oldest := 0
+	for i := range bucket {
+		b := &bucket[i]
+		if b.feed != 0 && b.digest == digest {
+			return s.met(b, feed, now, numbered)
+		}
+		if b.time < bucket[oldest].time {
+			oldest = i
+		}
+	}
+	bucket[oldest] = sighting{digest: digest, time: now, feed: feed}
+	return false
+}
+
+// met decides about a packet that has been seen, perhaps long ago.
+func (s *Sightings) met(b *sighting, feed uint32, now uint64, numbered bool) bool {
+	fresh := now < b.time || now-b.time <= uint64(s.settings.Window/time.Nanosecond)
+	if fresh && (b.feed != feed || s.settings.WithinFeed && numbered) {
+		s.count(Pair{b.feed, feed})
+		return true
+	}
+	b.time, b.feed = now, feed
+	return false
+}
+
+func (s *Sightings) count(p Pair) {
+	if _, known := s.pairs[p]; !known && len(s.pairs) >= maxPairs {
+		s.others++
+		return
+	}
+	s.pairs[p]++
+}
+
+// Pairs says how many frames of each pair of feeds were duplicates, and how many
+// more there were when too many pairs were known already. The map is the table's own.
+func (s *Sightings) Pairs() (pairs map[Pair]uint64, others uint64) { return s.pairs, s.others }
