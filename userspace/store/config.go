@@ -55,6 +55,16 @@ type Config struct {
 	Backlog int           // bytes that a lane may have waiting for the writer
 	Flush   time.Duration // packets are handed over at the latest after this
 
+	// Lateness is how much older than now the time of a packet may be when it
+	// is appended after a pause. Several lanes into one file are put in order
+	// of time; a lane without packets holds up the others for so long.
+	Lateness time.Duration
+
+	// Unordered says that packets of a lane do not come in order of time, such
+	// as when their senders' clocks disagree. They are then written as they
+	// come.
+	Unordered bool
+
 	// Section is what files say of their writer.
 	Section pcapng.Section
 
@@ -85,6 +95,8 @@ func Default() Config {
 		Writer:  Auto,
 		Backlog: 64 << 20,
 		Flush:   200 * time.Millisecond,
+
+		Lateness: 20 * time.Millisecond,
 	}
 }
 
@@ -114,6 +126,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("backlog %d: must hold two chunks", c.Backlog)
 	case c.Flush <= 0:
 		return fmt.Errorf("flush %v: must be positive", c.Flush)
+	case c.Lateness < 0:
+		return fmt.Errorf("lateness %v: must not be negative", c.Lateness)
 	}
 	return nil
 }

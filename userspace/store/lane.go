@@ -9,7 +9,8 @@ import (
 // Lane takes the packets of one worker. Append, Tick and Close are for that
 // worker alone; Counters for anyone.
 type Lane struct {
-	// The chunk at hand, spread out for Append. limit is 0 when there is none.
+	// The chunk at hand, spread out for Append. limit is 0 when there is none
+	// or the lane is parked.
 	buf     []byte
 	limit   int
 	packets uint64
@@ -20,13 +21,21 @@ type Lane struct {
 	since uint64 // the Tick that first saw the chunk in use
 	flush uint64
 
-	series *series // where an inline writer writes; nil: a thread writes
+	// Where chunks go, one of three: an inline series, a writer's thread, or a
+	// merger, which gets them when they are begun.
+	series *series
 	out    chan<- *chunk
+	merged bool
+
 	free   chan *chunk
 	size   int // of a new chunk
 	unmade int // chunks that may still be made
 
+	ticked uint64 // packets in the chunk at the last Tick
+	parked bool   // no packet came between two Ticks
+
 	_       [64]byte
+	asleep  atomic.Bool   // parked, for the merger
 	backlog atomic.Uint64 // written by the worker
 	_       [64]byte
 	written atomic.Uint64 // written by the writer, as the rest
@@ -44,7 +53,7 @@ type Counters struct {
 
 // Append takes a packet as [pcapng.AppendPacket] does; data is free again when
 // it returns. The interface must come from AddInterface. Packets of a lane
-// should come in order of time.
+// come in order of time, or the files have them as they came.
 //
 // It neither waits, nor locks, nor allocates beyond the backlog. What became of
 // the packet is told by Counters.
@@ -59,9 +68,15 @@ func (l *Lane) Append(id uint32, time uint64, length uint32, flags pcapng.Flags,
 	l.last = time
 }
 
-// Tick tells the lane the time, in nanoseconds. A worker calls it at least ten
-// times a second, and hands over what has been waiting for longer than Flush.
+// Tick tells the lane the time, in nanoseconds of any clock. The worker calls it
+// when it has appended what it had, and at least ten times a second: what has
+// been waiting for longer than Flush is handed over, and the other lanes of a
+// merged file learn that they need not wait for this one.
 func (l *Lane) Tick(now uint64) {
+	if l.merged {
+		l.show()
+		return
+	}
 	switch {
 	case l.packets == 0:
 	case l.since == 0:
@@ -71,13 +86,28 @@ func (l *Lane) Tick(now uint64) {
 	}
 }
 
+// show lets the merger see what has been appended, or that nothing has been
+// since the last Tick.
+func (l *Lane) show() {
+	if l.packets != l.ticked {
+		l.ticked = l.packets
+		if l.chunk != nil {
+			l.chunk.shown.Store(uint64(len(l.buf)))
+		}
+		return
+	}
+	if !l.parked {
+		l.parked, l.limit = true, 0 // the next Append comes to room
+		l.asleep.Store(true)
+	}
+}
+
 // Close hands over the last packets. It is the worker's last call.
 func (l *Lane) Close() {
 	if l.packets > 0 {
 		l.hand(false)
 	}
-	l.limit = 0
-	l.out <- &chunk{end: true}
+	l.out <- &chunk{end: true, shares: []share{{lane: l}}}
 }
 
 // Counters may be called at any time.
@@ -90,19 +120,31 @@ func (l *Lane) Counters() Counters {
 	}
 }
 
-// room hands over a chunk that is full and makes sure that the next one holds
-// n bytes of data. It says whether there is a next one.
+// room makes sure that the chunk has room for n bytes of data, and hands over
+// the one that has not. It says whether there is one.
 func (l *Lane) room(n int) bool {
+	if l.parked {
+		l.parked = false
+		l.asleep.Store(false)
+		if l.chunk != nil {
+			l.limit = cap(l.buf) - spare
+		}
+		if len(l.buf)+n+pcapng.PacketOverhead <= l.limit {
+			return true
+		}
+	}
 	if l.packets > 0 {
 		l.hand(true)
 	}
 	if l.chunk == nil && !l.take() {
+		l.ticked = 1 // and packets is 0: not parked at the next Tick
 		return false
 	}
-	if need := n + pcapng.PacketOverhead; need > l.limit {
-		// Larger than any packet before it: chunks grow to what the traffic is.
-		l.chunk.buf = aligned((need + spare + pageSize - 1) &^ (pageSize - 1))
-		l.begin(l.chunk)
+	l.chunk.fit(n)
+	l.buf, l.limit = l.chunk.buf, cap(l.chunk.buf)-spare
+	if l.merged {
+		l.chunk.shown.Store(0)
+		l.out <- l.chunk
 	}
 	return true
 }
@@ -110,23 +152,28 @@ func (l *Lane) room(n int) bool {
 // hand passes the chunk on.
 func (l *Lane) hand(full bool) {
 	c := l.chunk
-	c.buf, c.last, c.full = l.buf, l.last, full
-	c.shares = append(c.shares[:0], share{l, l.packets, l.bytes})
-	l.packets, l.bytes, l.since = 0, 0, 0
+	if l.merged {
+		c.shown.Store(uint64(len(l.buf)) | complete)
+	} else {
+		c.buf, c.last, c.full = l.buf, l.last, full
+		c.shares = append(c.shares[:0], share{l, l.packets, l.bytes})
+	}
+	l.packets, l.bytes, l.since, l.ticked = 0, 0, 0, 0
+	l.buf, l.limit = nil, 0
 	if l.series != nil {
 		l.series.write(c)
-		l.begin(c)
-		return
+		return // and fill it again
 	}
-	l.chunk, l.buf, l.limit = nil, nil, 0
-	l.out <- c // has room for all chunks there are
+	l.chunk = nil
+	if !l.merged {
+		l.out <- c // has room for all chunks there are
+	}
 }
 
 // take gets an empty chunk: one that came back, or a new one.
 func (l *Lane) take() bool {
 	select {
-	case c := <-l.free:
-		l.begin(c)
+	case l.chunk = <-l.free:
 		return true
 	default:
 	}
@@ -134,24 +181,7 @@ func (l *Lane) take() bool {
 		return false
 	}
 	l.unmade--
-	l.begin(newChunk(l.size))
+	l.chunk = newChunk(l.size, l.free)
+	l.chunk.shares = []share{{lane: l}}
 	return true
-}
-
-func (l *Lane) begin(c *chunk) {
-	l.chunk = c
-	l.buf = c.buf[:0]
-	l.limit = cap(l.buf) - spare
-}
-
-// settle counts the packets of a chunk where they ended.
-func settle(shares []share, written bool) {
-	for _, s := range shares {
-		if written {
-			s.lane.written.Add(s.packets)
-			s.lane.content.Add(s.bytes)
-		} else {
-			s.lane.refused.Add(s.packets)
-		}
-	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/unspan/unspan/pcapng"
 )
 
@@ -24,6 +26,23 @@ type series struct {
 	kept     []string // files that are finished, oldest first
 	refusing bool     // the last chunk was refused
 	broken   error    // nothing can be written any more
+}
+
+// prepare opens a single file and takes stock of a folder. A file with a name of
+// its own is opened with the first packet, whose time is in the name.
+func (s *series) prepare() error {
+	if s.names == nil {
+		return s.open(0)
+	}
+	if err := unix.Access(s.names.dir, unix.W_OK|unix.X_OK); err != nil {
+		return explain("opening output", s.names.dir, err)
+	}
+	earlier, err := s.names.earlier()
+	if err != nil {
+		return explain("opening output", s.names.dir, err)
+	}
+	s.kept = earlier
+	return nil
 }
 
 // write puts the packets of a chunk into files and counts them.

@@ -30,8 +30,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/unspan/unspan/pcapng"
 )
 
@@ -49,6 +47,7 @@ type Store struct {
 	interval uint64 // RotateInterval in ns
 	lanes    []*Lane
 	writers  []*writer
+	merger   *merger // of several lanes into one file
 
 	mu         sync.Mutex
 	ids        map[pcapng.Interface]uint32
@@ -90,7 +89,7 @@ func Open(cfg Config) (*Store, error) {
 		failed:   make(chan struct{}),
 	}
 	apart := target.dir || cfg.Lanes == 1 // each lane has a series of its own
-	inline := cfg.Writer == Inline || cfg.Writer == Auto && apart && target.memory && !target.stream
+	inline := cfg.Writer == Inline || cfg.Writer == Auto && apart && target.memory
 	if inline && !apart {
 		return nil, errors.New("output configuration: writer inline: several lanes into one file are merged by a thread")
 	}
@@ -103,10 +102,23 @@ func Open(cfg Config) (*Store, error) {
 	if limit := cfg.RotateSize / 4; limit > 0 {
 		s.cfg.Chunk = min(s.cfg.Chunk, int(limit)&^(minChunk-1))
 	}
-	for i := range cfg.Lanes {
+	for range cfg.Lanes {
 		s.lanes = append(s.lanes, s.newLane())
-		if err := s.newWriter(i, inline); err != nil {
+	}
+	if !apart {
+		if err := s.merge(); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	for i, l := range s.lanes {
+		w, err := s.newWriter(i, cap(l.free)+1)
+		if err != nil {
 			return nil, errors.Join(err, s.Close())
+		}
+		l.out = w.in
+		if inline {
+			l.series = w.series
 		}
 	}
 	return s, nil
@@ -122,31 +134,26 @@ func (s *Store) newLane() *Lane {
 	}
 }
 
-// newWriter opens the series of a lane.
-func (s *Store) newWriter(lane int, inline bool) error {
-	l := s.lanes[lane]
+// newWriter makes the series of a lane, or of all when there is one, and the
+// channel that n chunks at most come through.
+func (s *Store) newWriter(lane, n int) (*writer, error) {
 	w := &writer{
 		series: &series{store: s, names: s.target.names(&s.cfg, lane)},
-		in:     make(chan *chunk, l.unmade+1),
+		in:     make(chan *chunk, n),
 	}
 	s.writers = append(s.writers, w)
-	l.out = w.in
-	if inline {
-		l.series = w.series
+	return w, w.series.prepare()
+}
+
+// merge puts a merger between all lanes and the one writer.
+func (s *Store) merge() error {
+	w, err := s.newWriter(0, mergeChunks+1)
+	if err != nil {
+		return errors.Join(err, s.Close())
 	}
-	if w.series.names != nil && s.cfg.Keep > 0 {
-		earlier, err := w.series.names.earlier()
-		if err != nil {
-			return explain("opening output", s.target.folder(), err)
-		}
-		w.series.kept = earlier
-	}
-	if w.series.names == nil {
-		return w.series.open(0)
-	}
-	// The file is opened with the first packet, whose time it is named after.
-	if err := unix.Access(s.target.folder(), unix.W_OK|unix.X_OK); err != nil {
-		return explain("opening output", s.target.folder(), err)
+	s.merger = newMerger(s, w.in)
+	for _, l := range s.lanes {
+		l.out, l.merged = s.merger.in, true
 	}
 	return nil
 }
@@ -181,6 +188,9 @@ func (s *Store) known() []pcapng.Interface {
 // no error, they are counted.
 func (s *Store) Run() error {
 	var writers, keeper sync.WaitGroup
+	if s.merger != nil {
+		writers.Go(s.merger.run)
+	}
 	for _, w := range s.writers {
 		writers.Go(func() {
 			for c := range w.in {
@@ -188,7 +198,7 @@ func (s *Store) Run() error {
 					break
 				}
 				w.series.write(c)
-				c.shares[0].lane.free <- c
+				c.home <- c
 			}
 		})
 	}

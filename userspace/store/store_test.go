@@ -275,7 +275,9 @@ func TestRotateSize(t *testing.T) {
 			}
 			all = append(all, got.packets...)
 		}
-		tools(t, paths...)
+		if w == store.Inline { // slow, and the files are the same
+			tools(t, paths...)
+		}
 		if !slices.Equal(all, sequence(0, n)) {
 			t.Errorf("%d packets, want %d in order", len(all), n)
 		}
