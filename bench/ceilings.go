@@ -29,41 +29,52 @@ func (b *bench) ceilings(ctx context.Context) error {
 }
 
 func (b *bench) ceiling(ctx context.Context, l load, rates *table) error {
-	contenders := []task{{Receiver: bareLoop}, {Receiver: readingLoop}, {Receiver: pipeline, Directory: b.rig.directory, Workers: 1}}
+	contenders := b.wanted([]task{{Receiver: bareLoop}, {Receiver: readingLoop}, b.pipeline()})
 	o := offer{Load: l, Warm: b.plan.warm, Window: b.plan.window}
-	for i := range contenders[:2] {
-		n, err := b.bestCirculation(ctx, contenders[i], o)
+	for i, t := range contenders {
+		if t.Receiver == pipeline {
+			continue
+		}
+		n, err := b.bestCirculation(ctx, t, o)
 		if err != nil {
 			return err
 		}
 		contenders[i].Frames = n
 	}
-	rate, loss := make([]sample, len(contenders)), make([]sample, len(contenders))
+	rate, loss := map[string]sample{}, map[string]sample{}
 	for range b.plan.rounds {
-		for i, t := range contenders {
+		for _, t := range contenders {
 			out, err := b.rig.measure(ctx, t, o)
 			if err != nil {
 				return err
 			}
-			rate[i], loss[i] = append(rate[i], out.rate()), append(loss[i], out.loss())
+			rate[t.Receiver] = append(rate[t.Receiver], out.rate())
+			loss[t.Receiver] = append(loss[t.Receiver], out.loss())
 		}
 	}
-	const bare, reading, whole = 0, 1, 2
-	for i, t := range contenders {
-		name := t.Receiver
+	for _, t := range contenders {
+		name, r := t.Receiver, rate[t.Receiver]
 		if t.Frames > 0 {
 			name = fmt.Sprintf("%s, %d frames", name, t.Frames)
 		}
-		of := rate[i].over(rate[reading])
+		of := r.over(rate[readingLoop])
 		rates.row(l.Title, name,
-			mega(rate[i].median()), scaled(rate[i], 1e-6).spread("%.2f"),
-			fmt.Sprintf("%.1f", rate[i].median()*l.mean()*8/1e9),
-			fmt.Sprintf("%.3f", 100*loss[i].median()),
+			mega(r.median()), scaled(r, 1e-6).spread("%.2f"),
+			fmt.Sprintf("%.1f", r.median()*l.mean()*8/1e9),
+			fmt.Sprintf("%.3f", 100*loss[t.Receiver].median()),
 			fmt.Sprintf("%.2f", of.median()), of.spread("%.2f"))
 	}
-	b.report.figure("pipeline_over_ceiling_"+l.Name, rate[whole].over(rate[reading]).median())
-	b.report.figure("pipeline_over_bare_"+l.Name, rate[whole].over(rate[bare]).median())
+	for name, ceiling := range map[string]string{"pipeline_over_ceiling_": readingLoop, "pipeline_over_bare_": bareLoop} {
+		if of := rate[pipeline].over(rate[ceiling]); len(of) > 0 {
+			b.report.figure(name+l.Name, of.median())
+		}
+	}
 	return nil
+}
+
+// pipeline is the whole way with one worker, into files in memory.
+func (b *bench) pipeline() task {
+	return task{Receiver: pipeline, Directory: b.rig.directory, Workers: 1, Frames: b.frames, Profile: b.profile}
 }
 
 // bestCirculation tries a loop with each number of frames, shortly.

@@ -1,6 +1,12 @@
 package main
 
-import "github.com/unspan/unspan/userspace/traffic"
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/unspan/unspan/userspace/traffic"
+)
 
 // load is what is offered: inner frames of one size, or a mix of sizes.
 type load struct {
@@ -35,4 +41,17 @@ func (l load) mean() float64 {
 		sum += s
 	}
 	return float64(sum) / float64(len(l.Sizes))
+}
+
+// chooseLoads reads a list of the names of loads.
+func chooseLoads(list string) (chosen []load, err error) {
+	all := []load{load64, load512, load1400, loadIMIX}
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(all, func(l load) bool { return l.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("load %q: must be 64, 512, 1400 or imix", name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }

@@ -33,12 +33,14 @@ type plan struct {
 	loads        []load
 	rounds       int
 	warm, window time.Duration
+	repeat       int // of a BPF test run
 }
 
 func full() plan {
 	return plan{
 		loads:  []load{load64, load512, load1400, loadIMIX},
 		rounds: 5, warm: 400 * time.Millisecond, window: 600 * time.Millisecond,
+		repeat: 500_000,
 	}
 }
 
@@ -50,9 +52,12 @@ func quick() plan {
 
 // bench is a run of the harness.
 type bench struct {
-	plan   plan
-	rig    *rig
-	report *report
+	plan    plan
+	rig     *rig
+	report  *report
+	only    []string // receivers, by the beginning of their names; empty: all
+	frames  int      // buffers of the whole way; 0: its default
+	profile string   // file for a profile of the whole way; empty: none
 }
 
 // parts are what can be measured, in the order in which it is.
@@ -61,6 +66,14 @@ var parts = []struct {
 	measure func(*bench, context.Context) error
 }{
 	{"ceilings", (*bench).ceilings},
+	{"kernel", (*bench).kernelCost},
+}
+
+// wanted leaves the receivers that were asked for.
+func (b *bench) wanted(tasks []task) []task {
+	return slices.DeleteFunc(tasks, func(t task) bool {
+		return len(b.only) > 0 && !slices.ContainsFunc(b.only, func(name string) bool { return strings.HasPrefix(t.Receiver, name) })
+	})
 }
 
 func partNames() (names []string) {
@@ -86,7 +99,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	only := f.String("only", "", "measure only these `parts`, of "+strings.Join(partNames(), ","))
 	write := f.Bool("write", false, "write results.json, RESULTS.md and the plots into the directory of -out")
 	dir := f.String("out", "bench", "`directory` for what is written")
+	receivers := f.String("receivers", "", "only these `receivers`, by the beginning of their names")
 	rounds := f.Int("rounds", 0, "`number` of rounds, instead of the plan's")
+	loads := f.String("loads", "", "offer only these `loads`, of 64,512,1400,imix")
+	frames := f.Int("frames", 0, "`number` of buffers of the whole way, instead of its default")
+	warm := f.Duration("warm", 0, "`time` before every measurement, instead of the plan's")
+	profile := f.String("profile", "", "write a CPU profile of the whole way, of its last run, to this `file`")
 	work := f.String("receive", "", "be the receiver of this `task`; the bench starts itself so")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -110,6 +128,18 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	}
 	if *rounds > 0 {
 		b.plan.rounds = *rounds
+	}
+	if *loads != "" {
+		if b.plan.loads, err = chooseLoads(*loads); err != nil {
+			return err
+		}
+	}
+	b.profile, b.frames = *profile, *frames
+	if *warm > 0 {
+		b.plan.warm = *warm
+	}
+	if *receivers != "" {
+		b.only = strings.Split(*receivers, ",")
 	}
 	if err := b.measure(ctx, chosen, out); err != nil {
 		return err

@@ -100,8 +100,9 @@ func redirectAll(ifindex, socket int) (link.Link, error) {
 
 // Verdicts of XDP programs, enum xdp_action in linux/bpf.h.
 const (
-	xdpDrop = 1
-	xdpPass = 2
+	xdpDrop     = 1
+	xdpPass     = 2
+	xdpRedirect = 4
 )
 
 // verdict is a program that says the same of every frame.
