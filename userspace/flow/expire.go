@@ -221,7 +221,8 @@ func address(k *key, side uint8) (a [16]byte) {
 }
 
 // Drain ends all flows and hands their records to f, beside the ring, which may
-// be too small for them all. The record is f's until it returns.
+// be too small for them all and is to be read once more afterwards. The record is
+// f's until it returns.
 func (t *Table) Drain(f func(*Flow)) {
 	t.Flush()
 	t.releaseAll()

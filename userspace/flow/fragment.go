@@ -134,6 +134,7 @@ func (t *Table) releaseHeld(d *datagram) {
 	d.frames = 0
 	t.fragments.holding--
 	p := d.held
+	p.tick = t.clock.tick
 	t.address(&p)
 	t.apply(&p)
 }

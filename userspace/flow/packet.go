@@ -9,6 +9,7 @@ type packet struct {
 	id      uint64 // of the key
 	place   uint64 // of the key, in the index
 	time    uint64 // ns
+	tick    uint32 // of the clock when it came
 	since   uint64 // ns; earlier than time when it stands for held fragments too
 	packets uint32 // packets it stands for: weight, plus held fragments
 	bytes   uint64

@@ -144,7 +144,7 @@ func (t *Table) Observe(record *bpf.Record, frame []byte, origLen int, timeNS ui
 	t.clock.advance(timeNS)
 	p := &t.pipe[t.observed%pipeSize]
 	p.hasTCP, p.late, p.lead, p.missing = false, false, leadUnknown, 0
-	p.time, p.since = timeNS, timeNS
+	p.time, p.since, p.tick = timeNS, timeNS, t.clock.tick
 	p.weight = min(max(record.Weight, 1), maxWeight)
 	p.packets = p.weight
 	p.bytes = uint64(p.weight) * uint64(max(origLen, 0))
@@ -302,7 +302,7 @@ func (t *Table) apply(p *packet) {
 		t.mark(i, e, p)
 	}
 	e.last = max(e.last, p.time)
-	e.seen = t.clock.tick
+	e.seen = p.tick
 	e.packets[side] += p.packets
 	e.bytes[side] += p.bytes
 	if p.hasTCP {
@@ -325,7 +325,7 @@ func (t *Table) mark(i uint32, e *hot, p *packet) {
 	}
 	if e.bits&bitFresh != 0 {
 		e.bits &^= bitFresh
-		c.first, c.begun, c.weight = p.since, t.clock.tick, 1
+		c.first, c.begun, c.weight = p.since, p.tick, 1
 		e.last = p.time
 	}
 	if p.weight > 1 {
@@ -372,7 +372,7 @@ func (t *Table) begin(p *packet) uint32 {
 	t.hot[i] = hot{
 		id:   p.id,
 		last: p.time,
-		seen: t.clock.tick,
+		seen: p.tick,
 		lead: lead,
 		feed: [2]uint16{uint16(p.feed), uint16(p.feed)},
 		bits: bitFresh | bitAwait | certain,
@@ -381,7 +381,7 @@ func (t *Table) begin(p *packet) uint32 {
 	c := &t.cold[i]
 	*c = cold{key: p.key, number: t.nextID, asked: p.since, feed: [2]uint32{p.feed, p.feed}}
 	c.mac[side], c.mac[side^1] = p.mac[0], p.mac[1]
-	t.deadline[i] = t.clock.tick + min(t.ticks.idle, t.ticks.active)
+	t.deadline[i] = p.tick + min(t.ticks.idle, t.ticks.active)
 	t.count[Created]++
 	return i
 }

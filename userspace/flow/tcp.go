@@ -29,7 +29,7 @@ func (t *Table) tcp(i uint32, e *hot, p *packet) {
 	}
 	t.tcpEvent(e, &t.cold[i], p)
 	if e.state.over() {
-		t.deadline[i] = min(t.deadline[i], t.clock.tick+t.ticks.closed)
+		t.deadline[i] = min(t.deadline[i], p.tick+t.ticks.closed)
 	}
 }
 
