@@ -224,7 +224,7 @@ func address(k *key, side uint8) (a [16]byte) {
 // be too small for them all and is to be read once more afterwards. The record is
 // f's until it returns.
 func (t *Table) Drain(f func(*Flow)) {
-	t.Flush()
+	t.settle()
 	t.releaseAll()
 	var record Flow
 	for i := range uint32(t.used) {

@@ -240,6 +240,22 @@ func (t *Table) address(p *packet) {
 // Flush brings all packets observed so far into their flows. The owner calls
 // it at the end of each batch it received.
 func (t *Table) Flush() {
+	t.settle()
+	t.keepHouse(busySweep, busyLook)
+}
+
+// Tick tells an idle table the time, so that flows end when nothing arrives. It
+// does what Flush does and takes its time over the rest: call it when there is
+// nothing to receive.
+func (t *Table) Tick(timeNS uint64) {
+	t.settle()
+	t.clock.advance(timeNS)
+	t.keepHouse(idleSweep, idleLook)
+	t.show()
+}
+
+// settle empties the pipe.
+func (t *Table) settle() {
 	for t.located < t.observed {
 		if p := t.locate(); p.slot < uint32(len(t.hot)) {
 			entry := unsafe.Pointer(&t.hot[p.slot])
@@ -250,17 +266,6 @@ func (t *Table) Flush() {
 		t.apply(&t.pipe[t.applied%pipeSize])
 		t.applied++
 	}
-	t.keepHouse(busySweep, busyLook)
-}
-
-// Tick tells an idle table the time, so that flows end when nothing arrives. It
-// does what Flush does and takes its time over the rest: call it when there is
-// nothing to receive.
-func (t *Table) Tick(timeNS uint64) {
-	t.Flush()
-	t.clock.advance(timeNS)
-	t.keepHouse(idleSweep, idleLook)
-	t.show()
 }
 
 // keepHouse does what is not for one packet, in small pieces.

@@ -19,12 +19,11 @@ import (
 // segment is a TCP segment of a dialogue between a client and a server.
 type segment struct {
 	at     time.Duration
-	server bool // else the client sent it
-	flags  string
+	server bool   // else the client sent it
+	flags  string // SAFR, and Z for a window of 0
 	seq    uint32
 	ack    uint32
 	data   int
-	window uint16 // 0: 1000, unless flags has Z
 	feed   uint32 // 0: 1
 	number uint32 // the feed's sequence number, 0: it has none
 	gap    uint32 // numbers the mirror lost just before
