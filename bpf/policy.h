@@ -47,6 +47,13 @@ enum side { SIDE_EXPORTER, SIDE_COLLECTOR, SIDE_COUNT };
 
 enum rule_direction { DIRECTION_UNKNOWN, DIRECTION_INGRESS, DIRECTION_EGRESS };
 
+/* What becomes of a frame that is a mirror's own packet, mirrored again: loop.h. */
+enum loop_action {
+	LOOP_DROP,
+	LOOP_UNWRAP,		/* open it once more: a switch wraps twice */
+	LOOP_KEEP,
+};
+
 /* What becomes of the frames that meet a rule. The last rule of the array is the default. */
 struct rule {
 	__u32 filter;		/* 1 + number of its filter, 0: none */
@@ -99,7 +106,7 @@ struct policy {
 	__u32 filters;
 	__u8 active;		/* 0: no rules, keep all: nothing to decide */
 	__u8 sides[SIDE_COUNT];	/* 1: a rule looks at it */
-	__u8 pad;
+	__u8 loops;		/* enum loop_action */
 	struct rule_ranges dimensions[DIMENSION_COUNT];
 };
 

@@ -121,9 +121,9 @@ func (d *dice) policy(rules int) *policy.Policy {
 	return p
 }
 
-// feed is a feed and its id; few of them, so that the memo is asked again.
-func (d *dice) feed() (bpf.FeedKey, uint32) {
-	id := d.IntN(40)
+// feed is one of so many feeds and its id; few of them, so that the memo is asked again.
+func (d *dice) feed(count int) (bpf.FeedKey, uint32) {
+	id := d.IntN(count)
 	own := &dice{Rand: rand.New(rand.NewPCG(uint64(id), 9))}
 	key := bpf.FeedKey{
 		Exporter:  pick(own, addressPool).As16(),
@@ -242,7 +242,7 @@ func TestKernelAgreesWithGo(t *testing.T) {
 		p := d.policy([]int{0, 1, 3, 20, 64, 65, 200, 1024}[round%8])
 		k, e := load(t, p), policy.NewEngine(p)
 		for range frames {
-			key, feed := d.feed()
+			key, feed := d.feed(40)
 			rawIP := d.chance(15)
 			frame := d.frame(rawIP)
 			verdicts[agree(t, k, e, &key, d.record(frame, rawIP, feed), frame)]++

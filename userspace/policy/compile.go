@@ -32,6 +32,7 @@ func Compile(p *Policy) (*Compiled, error) {
 	}
 	c := &compiler{Compiled: Compiled{policy: p, prefixes: map[rulePrefix]uint32{}}, known: map[ruleSet]uint32{}}
 	c.settings.Rules = uint32(len(p.Rules))
+	c.settings.Loops = uint8(p.Loops)
 	c.settings.Words = uint32(len(p.Rules)+63) / 64
 	if len(p.Rules) > 0 || p.Default != (Action{OneIn: 1}) {
 		c.settings.Active = 1

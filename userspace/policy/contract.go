@@ -7,8 +7,11 @@ type (
 	ruleRange    = kernelRuleRange
 	rulePrefix   = kernelRulePrefix
 	settings     = kernelPolicy
-	dimension    = kernelDimension
-	side         = kernelSide
+	// Pair is two feeds that deliver the same packets: the first copy came from First.
+	// The pair 0, 0 is all that came when too many were known.
+	Pair      = kernelFeedPair
+	dimension = kernelDimension
+	side      = kernelSide
 	// RuleState is what a rule has met on one CPU: packets, bytes, and how many it kept.
 	RuleState = kernelRuleState
 )
@@ -33,6 +36,11 @@ const (
 	dimensionVLAN      = kernelDimensionDIMENSION_VLAN
 	dimensionDirection = kernelDimensionDIMENSION_DIRECTION
 	dimensionCount     = kernelDimensionDIMENSION_COUNT
+
+	digestBytes     = int(kernelDuplicateLimitDIGEST_BYTES)
+	sightingBuckets = int(kernelDuplicateLimitSIGHTING_BUCKETS)
+	sightingWays    = int(kernelDuplicateLimitSIGHTING_WAYS)
+	maxPairs        = int(kernelDuplicateLimitMAX_PAIRS)
 
 	sideExporter  = kernelSideSIDE_EXPORTER
 	sideCollector = kernelSideSIDE_COLLECTOR

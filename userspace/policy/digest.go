@@ -7,11 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// digestBytes is how much of a packet is compared, from its IP header on: both
-// headers with all their options, and what follows them. What lies further back is
-// in the length, and in the TCP or UDP checksum when that is compared.
-const digestBytes = 128
-
 const (
 	etherIP4  = 0x0800
 	etherIP6  = 0x86dd
@@ -20,7 +15,9 @@ const (
 )
 
 // Digest is a fingerprint of what does not change on a packet's way from one
-// mirror to another. Two frames of one packet have the same; two packets have
+// mirror to another: its lengths and its first 128 bytes from the IP header on, the
+// headers with all their options and what follows them. What lies further back is
+// in the length, and in the TCP or UDP checksum when that is compared. Two frames of one packet have the same; two packets have
 // different ones but for one chance in 2^64, which a sender cannot raise without
 // knowing key.
 //

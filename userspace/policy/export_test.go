@@ -1,6 +1,12 @@
 package policy
 
-import "github.com/cilium/ebpf"
+import (
+	"encoding/binary"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/unspan/unspan/bpf"
+)
 
 // LoadHarness is the program that holds nothing but bpf/policy.h.
 func LoadHarness() (*ebpf.CollectionSpec, error) { return loadKernel() }
@@ -15,4 +21,24 @@ func SipHash(key [2]uint64, words ...uint64) uint64 {
 		h.word(w)
 	}
 	return h.sum()
+}
+
+// Known makes a filled harness predictable: its digests have this key, its
+// collector these settings and addresses.
+func Known(spec *ebpf.CollectionSpec, key [2]uint64, config *bpf.Config, collectors [][16]byte) error {
+	var set kernelDuplicateSettings
+	if err := spec.Variables[kernelVarDuplicates].Get(&set); err != nil {
+		return err
+	}
+	set.Key = key
+	if err := spec.Variables[kernelVarDuplicates].Set(&set); err != nil {
+		return err
+	}
+	list := kernelAddressList{Count: uint32(len(collectors))}
+	for i, c := range collectors {
+		list.Address[i].High = binary.NativeEndian.Uint64(c[:8])
+		list.Address[i].Low = binary.NativeEndian.Uint64(c[8:])
+	}
+	spec.Maps[kernelMapCollectors].Contents = []ebpf.MapKV{{Key: uint32(0), Value: list}}
+	return spec.Variables[kernelVarSettings].Set(config)
 }

@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -13,7 +16,7 @@ import (
 // program has its own, where those of feeds and verdicts go on.
 func Maps() []string {
 	return []string{kernelMapRules, kernelMapRuleSets, kernelMapRuleRanges, kernelMapRulePrefixes,
-		kernelMapRuleMemo, kernelMapRuleStates}
+		kernelMapRuleMemo, kernelMapRuleStates, kernelMapSightings, kernelMapDuplicatePairs}
 }
 
 // stub is the function of bpf/policy.h that stands where the filters go.
@@ -46,6 +49,9 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 	for prefix, set := range c.prefixes {
 		prefixes.Contents = append(prefixes.Contents, ebpf.MapKV{Key: prefix, Value: set})
 	}
+	if err := c.fillDuplicates(spec); err != nil {
+		return err
+	}
 	for name, program := range spec.Programs {
 		if !hasStub(program) {
 			continue
@@ -55,6 +61,27 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 			return fmt.Errorf("filling in policy: program %s: %w", name, err)
 		}
 		program.Instructions = insns
+	}
+	return nil
+}
+
+// fillDuplicates sets the window, and a key that nobody knows who could send
+// packets to collide. A table that is not used shrinks to one bucket.
+func (c *Compiled) fillDuplicates(spec *ebpf.CollectionSpec) error {
+	d := c.policy.Duplicates
+	set := kernelDuplicateSettings{Window: uint64(d.Window / time.Nanosecond), Ignore: uint32(d.Ignore)}
+	if d.WithinFeed {
+		set.WithinFeed = 1
+	}
+	var key [16]byte
+	rand.Read(key[:]) // never fails: crypto/rand
+	set.Key = [2]uint64{binary.NativeEndian.Uint64(key[:]), binary.NativeEndian.Uint64(key[8:])}
+	if err := spec.Variables[kernelVarDuplicates].Set(&set); err != nil {
+		return fmt.Errorf("filling in policy: %w", err)
+	}
+	spec.Maps[kernelMapDuplicatePairs].Contents = []ebpf.MapKV{{Key: Pair{}, Value: uint64(0)}}
+	if d.Window == 0 {
+		spec.Maps[kernelMapSightings].MaxEntries = 1
 	}
 	return nil
 }

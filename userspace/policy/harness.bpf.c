@@ -4,13 +4,22 @@
  * The policy alone, for tests and measurements: a packet is a feed key, a record
  * and the inner frame; the answer is the verdict, and the record as it was left.
  */
+#include "../../bpf/contract.h"
+
+volatile const struct config settings;
+
 #include "../../bpf/policy.h"
+#include "../../bpf/loop.h"
+#include "../../bpf/duplicate.h"
 
 /* bpf2go reads types from BTF, and BTF holds what something refers to. */
 const enum policy_limit *const btf_policy_limit __attribute__((used));
 const enum dimension *const btf_dimension __attribute__((used));
 const enum side *const btf_side __attribute__((used));
 const enum rule_direction *const btf_rule_direction __attribute__((used));
+const enum loop_action *const btf_loop_action __attribute__((used));
+const enum duplicate_limit *const btf_duplicate_limit __attribute__((used));
+const enum ignored *const btf_ignored __attribute__((used));
 
 struct question {
 	struct feed_key key;
@@ -26,7 +35,15 @@ int harness(struct xdp_md *ctx)
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;
 	q = *asked;
-	int verdict = decide(ctx, &q.key, &q.record, sizeof(q));
+	__u32 length = q.record.length;
+	int verdict = VERDICT_NONE;
+	if (settings.accept && policy.loops != LOOP_KEEP &&
+	    is_loop(ctx, &q.key, sizeof(q), length, q.record.flags & RECORD_RAW_IP))
+		verdict = VERDICT_DROP_LOOP;
+	if (!verdict)
+		verdict = decide(ctx, &q.key, &q.record, sizeof(q));
+	if (!verdict && duplicates.window && seen_again(ctx, &q.record, sizeof(q), length))
+		verdict = VERDICT_DROP_DUPLICATE;
 	asked = (void *)(long)ctx->data;
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;

@@ -13,6 +13,51 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type kernelAddressList struct {
+	_       structs.HostLayout
+	Count   uint32
+	Pad     uint32
+	Address [32]struct {
+		_    structs.HostLayout
+		High uint64
+		Low  uint64
+	}
+}
+
+type kernelConfig struct {
+	_            structs.HostLayout
+	Accept       uint32
+	Workers      uint32
+	GreProtocols [8]struct {
+		_        structs.HostLayout
+		Protocol uint16
+		Encap    uint8
+		Pad      uint8
+	}
+	VxlanPorts     [4]uint16
+	GenevePorts    [4]uint16
+	RspanVlan      uint16
+	AnyDestination uint8
+	ListExporters  uint8
+	DropStrangers  uint8
+	MultiBuffer    uint8
+	Pad            [2]uint8
+}
+
+type kernelDatagramKey struct {
+	_           structs.HostLayout
+	Source      [16]uint8
+	Destination [16]uint8
+	Id          uint32
+	Protocol    uint8
+	Pad         [3]uint8
+}
+
+type kernelDigestText struct {
+	_     structs.HostLayout
+	Bytes [128]uint8
+}
+
 type kernelDimension uint32
 
 const (
@@ -25,6 +70,125 @@ const (
 	kernelDimensionDIMENSION_COUNT     kernelDimension = 6
 )
 
+type kernelDuplicateLimit uint32
+
+const (
+	kernelDuplicateLimitDIGEST_BYTES     kernelDuplicateLimit = 128
+	kernelDuplicateLimitSIGHTING_BUCKETS kernelDuplicateLimit = 65536
+	kernelDuplicateLimitSIGHTING_WAYS    kernelDuplicateLimit = 4
+	kernelDuplicateLimitMAX_PAIRS        kernelDuplicateLimit = 4096
+)
+
+type kernelDuplicateSettings struct {
+	_          structs.HostLayout
+	Window     uint64
+	Key        [2]uint64
+	Ignore     uint32
+	WithinFeed uint32
+}
+
+type kernelExporterPrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Address [16]uint8
+}
+
+type kernelFeedEntry struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Id    uint32
+	Key   kernelFeedKey
+	State struct {
+		_        structs.HostLayout
+		First    uint64
+		Last     uint64
+		Packets  uint64
+		Bytes    uint64
+		Kept     uint64
+		Critical uint64
+		Sequence struct {
+			_          structs.HostLayout
+			Missing    uint64
+			Received   uint64
+			Lost       uint64
+			Reordered  uint64
+			Duplicates uint64
+			Restarts   uint64
+			Strays     uint64
+			Next       uint32
+			Suspect    uint32
+			Span       uint32
+			Flags      uint32
+		}
+	}
+}
+
+type kernelFeedKey struct {
+	_         structs.HostLayout
+	Exporter  [16]uint8
+	Collector [16]uint8
+	Key       uint32
+	Session   uint16
+	Encap     uint8
+	Keyed     uint8
+}
+
+type kernelFeedPair struct {
+	_      structs.HostLayout
+	First  uint32
+	Second uint32
+}
+
+type kernelIgnored uint32
+
+const (
+	kernelIgnoredIGNORE_TTL       kernelIgnored = 1
+	kernelIgnoredIGNORE_TOS       kernelIgnored = 2
+	kernelIgnoredIGNORE_CHECKSUMS kernelIgnored = 4
+	kernelIgnoredIGNORE_VLAN      kernelIgnored = 8
+	kernelIgnoredIGNORE_MAC       kernelIgnored = 16
+)
+
+type kernelLabel struct {
+	_      structs.HostLayout
+	Record struct {
+		_           structs.HostLayout
+		Time        uint64
+		SourceTime  uint64
+		Feed        uint32
+		Sequence    uint32
+		Gap         uint32
+		FlowHash    uint32
+		Length      uint32
+		WireLength  uint32
+		Weight      uint32
+		Flags       uint32
+		Tci         uint16
+		Rule        uint16
+		Encap       uint8
+		Platform    uint8
+		Granularity uint8
+		Version     uint8
+	}
+	Key      kernelFeedKey
+	Fragment uint32
+	Offset   uint32
+	Left     uint32
+	Datagram kernelDatagramKey
+	_        [4]byte
+}
+
+type kernelLoopAction uint32
+
+const (
+	kernelLoopActionLOOP_DROP   kernelLoopAction = 0
+	kernelLoopActionLOOP_UNWRAP kernelLoopAction = 1
+	kernelLoopActionLOOP_KEEP   kernelLoopAction = 2
+)
+
 type kernelPolicy struct {
 	_          structs.HostLayout
 	Rules      uint32
@@ -32,7 +196,7 @@ type kernelPolicy struct {
 	Filters    uint32
 	Active     uint8
 	Sides      [2]uint8
-	Pad        uint8
+	Loops      uint8
 	Dimensions [6]struct {
 		_      structs.HostLayout
 		Begin  uint32
@@ -106,22 +270,62 @@ const (
 	kernelSideSIDE_COUNT     kernelSide = 2
 )
 
+type kernelSightingBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Ways [4]struct {
+		_      structs.HostLayout
+		Digest uint64
+		Time   uint64
+		Feed   uint32
+		Pad    uint32
+	}
+}
+
+type kernelTally struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapRuleMemo         = "rule_memo"
-	kernelMapRulePrefixes     = "rule_prefixes"
-	kernelMapRuleRanges       = "rule_ranges"
-	kernelMapRuleSets         = "rule_sets"
-	kernelMapRuleStates       = "rule_states"
-	kernelMapRules            = "rules"
-	kernelProgHarness         = "harness"
-	kernelVarBtfDimension     = "btf_dimension"
-	kernelVarBtfPolicyLimit   = "btf_policy_limit"
-	kernelVarBtfRuleDirection = "btf_rule_direction"
-	kernelVarBtfSide          = "btf_side"
-	kernelVarPolicy           = "policy"
+	kernelMapCollectors        = "collectors"
+	kernelMapDatagrams         = "datagrams"
+	kernelMapDigestTexts       = "digest_texts"
+	kernelMapDuplicatePairs    = "duplicate_pairs"
+	kernelMapExporters         = "exporters"
+	kernelMapFeedSlots         = "feed_slots"
+	kernelMapFeeds             = "feeds"
+	kernelMapFreeFeeds         = "free_feeds"
+	kernelMapLabels            = "labels"
+	kernelMapRecentFeeds       = "recent_feeds"
+	kernelMapRuleMemo          = "rule_memo"
+	kernelMapRulePrefixes      = "rule_prefixes"
+	kernelMapRuleRanges        = "rule_ranges"
+	kernelMapRuleSets          = "rule_sets"
+	kernelMapRuleStates        = "rule_states"
+	kernelMapRules             = "rules"
+	kernelMapSightings         = "sightings"
+	kernelMapVerdicts          = "verdicts"
+	kernelMapXsks              = "xsks"
+	kernelProgHarness          = "harness"
+	kernelVarBtfDimension      = "btf_dimension"
+	kernelVarBtfDuplicateLimit = "btf_duplicate_limit"
+	kernelVarBtfIgnored        = "btf_ignored"
+	kernelVarBtfLoopAction     = "btf_loop_action"
+	kernelVarBtfPolicyLimit    = "btf_policy_limit"
+	kernelVarBtfRuleDirection  = "btf_rule_direction"
+	kernelVarBtfSide           = "btf_side"
+	kernelVarDuplicates        = "duplicates"
+	kernelVarPolicy            = "policy"
+	kernelVarSettings          = "settings"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -173,23 +377,41 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	RuleMemo     *ebpf.MapSpec `ebpf:"rule_memo"`
-	RulePrefixes *ebpf.MapSpec `ebpf:"rule_prefixes"`
-	RuleRanges   *ebpf.MapSpec `ebpf:"rule_ranges"`
-	RuleSets     *ebpf.MapSpec `ebpf:"rule_sets"`
-	RuleStates   *ebpf.MapSpec `ebpf:"rule_states"`
-	Rules        *ebpf.MapSpec `ebpf:"rules"`
+	Collectors     *ebpf.MapSpec `ebpf:"collectors"`
+	Datagrams      *ebpf.MapSpec `ebpf:"datagrams"`
+	DigestTexts    *ebpf.MapSpec `ebpf:"digest_texts"`
+	DuplicatePairs *ebpf.MapSpec `ebpf:"duplicate_pairs"`
+	Exporters      *ebpf.MapSpec `ebpf:"exporters"`
+	FeedSlots      *ebpf.MapSpec `ebpf:"feed_slots"`
+	Feeds          *ebpf.MapSpec `ebpf:"feeds"`
+	FreeFeeds      *ebpf.MapSpec `ebpf:"free_feeds"`
+	Labels         *ebpf.MapSpec `ebpf:"labels"`
+	RecentFeeds    *ebpf.MapSpec `ebpf:"recent_feeds"`
+	RuleMemo       *ebpf.MapSpec `ebpf:"rule_memo"`
+	RulePrefixes   *ebpf.MapSpec `ebpf:"rule_prefixes"`
+	RuleRanges     *ebpf.MapSpec `ebpf:"rule_ranges"`
+	RuleSets       *ebpf.MapSpec `ebpf:"rule_sets"`
+	RuleStates     *ebpf.MapSpec `ebpf:"rule_states"`
+	Rules          *ebpf.MapSpec `ebpf:"rules"`
+	Sightings      *ebpf.MapSpec `ebpf:"sightings"`
+	Verdicts       *ebpf.MapSpec `ebpf:"verdicts"`
+	Xsks           *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	BtfDimension     *ebpf.VariableSpec `ebpf:"btf_dimension"`
-	BtfPolicyLimit   *ebpf.VariableSpec `ebpf:"btf_policy_limit"`
-	BtfRuleDirection *ebpf.VariableSpec `ebpf:"btf_rule_direction"`
-	BtfSide          *ebpf.VariableSpec `ebpf:"btf_side"`
-	Policy           *ebpf.VariableSpec `ebpf:"policy"`
+	BtfDimension      *ebpf.VariableSpec `ebpf:"btf_dimension"`
+	BtfDuplicateLimit *ebpf.VariableSpec `ebpf:"btf_duplicate_limit"`
+	BtfIgnored        *ebpf.VariableSpec `ebpf:"btf_ignored"`
+	BtfLoopAction     *ebpf.VariableSpec `ebpf:"btf_loop_action"`
+	BtfPolicyLimit    *ebpf.VariableSpec `ebpf:"btf_policy_limit"`
+	BtfRuleDirection  *ebpf.VariableSpec `ebpf:"btf_rule_direction"`
+	BtfSide           *ebpf.VariableSpec `ebpf:"btf_side"`
+	Duplicates        *ebpf.VariableSpec `ebpf:"duplicates"`
+	Policy            *ebpf.VariableSpec `ebpf:"policy"`
+	Settings          *ebpf.VariableSpec `ebpf:"settings"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -212,22 +434,48 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	RuleMemo     *ebpf.Map `ebpf:"rule_memo"`
-	RulePrefixes *ebpf.Map `ebpf:"rule_prefixes"`
-	RuleRanges   *ebpf.Map `ebpf:"rule_ranges"`
-	RuleSets     *ebpf.Map `ebpf:"rule_sets"`
-	RuleStates   *ebpf.Map `ebpf:"rule_states"`
-	Rules        *ebpf.Map `ebpf:"rules"`
+	Collectors     *ebpf.Map `ebpf:"collectors"`
+	Datagrams      *ebpf.Map `ebpf:"datagrams"`
+	DigestTexts    *ebpf.Map `ebpf:"digest_texts"`
+	DuplicatePairs *ebpf.Map `ebpf:"duplicate_pairs"`
+	Exporters      *ebpf.Map `ebpf:"exporters"`
+	FeedSlots      *ebpf.Map `ebpf:"feed_slots"`
+	Feeds          *ebpf.Map `ebpf:"feeds"`
+	FreeFeeds      *ebpf.Map `ebpf:"free_feeds"`
+	Labels         *ebpf.Map `ebpf:"labels"`
+	RecentFeeds    *ebpf.Map `ebpf:"recent_feeds"`
+	RuleMemo       *ebpf.Map `ebpf:"rule_memo"`
+	RulePrefixes   *ebpf.Map `ebpf:"rule_prefixes"`
+	RuleRanges     *ebpf.Map `ebpf:"rule_ranges"`
+	RuleSets       *ebpf.Map `ebpf:"rule_sets"`
+	RuleStates     *ebpf.Map `ebpf:"rule_states"`
+	Rules          *ebpf.Map `ebpf:"rules"`
+	Sightings      *ebpf.Map `ebpf:"sightings"`
+	Verdicts       *ebpf.Map `ebpf:"verdicts"`
+	Xsks           *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
+		m.Collectors,
+		m.Datagrams,
+		m.DigestTexts,
+		m.DuplicatePairs,
+		m.Exporters,
+		m.FeedSlots,
+		m.Feeds,
+		m.FreeFeeds,
+		m.Labels,
+		m.RecentFeeds,
 		m.RuleMemo,
 		m.RulePrefixes,
 		m.RuleRanges,
 		m.RuleSets,
 		m.RuleStates,
 		m.Rules,
+		m.Sightings,
+		m.Verdicts,
+		m.Xsks,
 	)
 }
 
@@ -235,11 +483,16 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	BtfDimension     *ebpf.Variable `ebpf:"btf_dimension"`
-	BtfPolicyLimit   *ebpf.Variable `ebpf:"btf_policy_limit"`
-	BtfRuleDirection *ebpf.Variable `ebpf:"btf_rule_direction"`
-	BtfSide          *ebpf.Variable `ebpf:"btf_side"`
-	Policy           *ebpf.Variable `ebpf:"policy"`
+	BtfDimension      *ebpf.Variable `ebpf:"btf_dimension"`
+	BtfDuplicateLimit *ebpf.Variable `ebpf:"btf_duplicate_limit"`
+	BtfIgnored        *ebpf.Variable `ebpf:"btf_ignored"`
+	BtfLoopAction     *ebpf.Variable `ebpf:"btf_loop_action"`
+	BtfPolicyLimit    *ebpf.Variable `ebpf:"btf_policy_limit"`
+	BtfRuleDirection  *ebpf.Variable `ebpf:"btf_rule_direction"`
+	BtfSide           *ebpf.Variable `ebpf:"btf_side"`
+	Duplicates        *ebpf.Variable `ebpf:"duplicates"`
+	Policy            *ebpf.Variable `ebpf:"policy"`
+	Settings          *ebpf.Variable `ebpf:"settings"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -58,14 +59,27 @@ func mustCompile(t testing.TB, p *policy.Policy) *policy.Compiled {
 	return c
 }
 
-// load loads a policy.
+// load loads a policy, of a collector that accepts nothing: there are no loops.
 func load(t testing.TB, p *policy.Policy) *kernel {
+	t.Helper()
+	return loadKnown(t, p, [2]uint64{}, &bpf.Config{}, nil)
+}
+
+// loadKnown loads a policy with a known key of digests, for a known collector.
+func loadKnown(t testing.TB, p *policy.Policy, key [2]uint64, config *bpf.Config, collectors []netip.Addr) *kernel {
 	t.Helper()
 	spec, err := policy.LoadHarness()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := mustCompile(t, p).Fill(spec); err != nil {
+		t.Fatal(err)
+	}
+	var addresses [][16]byte
+	for _, c := range collectors {
+		addresses = append(addresses, c.As16())
+	}
+	if err := policy.Known(spec, key, config, addresses); err != nil {
 		t.Fatal(err)
 	}
 	collection, err := ebpf.NewCollection(spec)

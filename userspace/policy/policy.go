@@ -7,7 +7,8 @@
 //	Read     YAML, strictly: every error has a line and says what to write instead
 //	Compile  the rules as sets, so that the kernel asks "which rules fit this
 //	         exporter? this VLAN?" once each and ANDs the answers, however many rules there are
-//	Fill     the compiled policy into the XDP program, filters included: bpf/policy.h
+//	Fill     the compiled policy into the XDP program, filters included: bpf/policy.h,
+//	         loop.h, duplicate.h
 //	Engine   the same decision in Go, rule by rule: the offline path, and the oracle
 //	         of the kernel's
 //
@@ -15,7 +16,7 @@
 // Engine has counters and belongs to one goroutine.
 package policy
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu" -type policy_limit -type dimension -type side -type rule_direction kernel harness.bpf.c
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu" -type policy_limit -type dimension -type side -type rule_direction -type loop_action -type duplicate_limit -type ignored kernel harness.bpf.c
 
 import (
 	"fmt"
@@ -134,11 +135,11 @@ type LoopAction uint8
 
 const (
 	// LoopDrop drops it, counted.
-	LoopDrop LoopAction = iota
+	LoopDrop = LoopAction(kernelLoopActionLOOP_DROP)
 	// LoopUnwrap opens it once more: switches with a broken egress mirror wrap twice.
-	LoopUnwrap
+	LoopUnwrap = LoopAction(kernelLoopActionLOOP_UNWRAP)
 	// LoopKeep treats it as any other frame.
-	LoopKeep
+	LoopKeep = LoopAction(kernelLoopActionLOOP_KEEP)
 )
 
 func (l LoopAction) String() string {
@@ -167,16 +168,16 @@ type Ignored uint8
 
 const (
 	// IgnoreTTL is TTL and hop limit: a router counts them down.
-	IgnoreTTL Ignored = 1 << iota
+	IgnoreTTL = Ignored(kernelIgnoredIGNORE_TTL)
 	// IgnoreTOS is TOS and traffic class: a switch re-marks them.
-	IgnoreTOS
+	IgnoreTOS = Ignored(kernelIgnoredIGNORE_TOS)
 	// IgnoreChecksums is those of IPv4, TCP, UDP, ICMPv6: a sender that leaves
 	// them to its NIC is mirrored before they are right.
-	IgnoreChecksums
+	IgnoreChecksums = Ignored(kernelIgnoredIGNORE_CHECKSUMS)
 	// IgnoreVLAN is every 802.1Q tag.
-	IgnoreVLAN
+	IgnoreVLAN = Ignored(kernelIgnoredIGNORE_VLAN)
 	// IgnoreMAC is the Ethernet addresses of an IP packet: a router rewrites them.
-	IgnoreMAC
+	IgnoreMAC = Ignored(kernelIgnoredIGNORE_MAC)
 )
 
 // Default keeps every frame of every exporter and drops loops.

@@ -2,14 +2,6 @@ package policy
 
 import "time"
 
-// The kernel's table and this one have the same shape, so that they forget the same
-// sightings under the same load.
-const (
-	sightingBuckets = 1 << 16
-	sightingWays    = 4
-	maxPairs        = 4096
-)
-
 // sighting is the newest first copy of a packet.
 type sighting struct {
 	digest uint64
@@ -17,24 +9,22 @@ type sighting struct {
 	feed   uint32 // 0: no sighting
 }
 
-// Pair is two feeds that deliver the same packets: the first copy came from First.
-type Pair struct{ First, Second uint32 }
-
 // Sightings finds packets that come again. It is for one goroutine.
 //
 // A packet that comes again from the same feed is a retransmission, however alike
 // the two are, and is kept (unless WithinFeed, and it carries a number of its own).
-// So a genuine retransmission is lost only when all of this comes together: it is the
-// same to the last compared bit, which no TCP segment over IPv4 is that its sender
-// numbers anew; it comes within the window; the mirror that delivered the first
-// copy of the original delivers none of the retransmission; and another mirror
-// that delivered none of the original does.
+// So a genuine retransmission is lost only when all of this comes together: it is
+// the same in every compared bit, which over IPv4 its sender's numbering forbids; it
+// comes within the window; the mirror that delivered the first copy of the original
+// delivers none of it; and another mirror does, which delivered none of the original.
+//
+// The table has the shape of the kernel's (bpf/duplicate.h), so that both forget the
+// same under the same load. What is forgotten is kept, never dropped.
 type Sightings struct {
 	settings Duplicates
 	key      [2]uint64
 	buckets  [][sightingWays]sighting
 	pairs    map[Pair]uint64
-	others   uint64
 }
 
 // NewSightings makes a table that has seen nothing; key makes its digests
@@ -43,7 +33,7 @@ func NewSightings(d Duplicates, key [2]uint64) *Sightings {
 	return &Sightings{
 		settings: d, key: key,
 		buckets: make([][sightingWays]sighting, sightingBuckets),
-		pairs:   map[Pair]uint64{},
+		pairs:   map[Pair]uint64{{}: 0}, // as the kernel's: there is always room for the rest
 	}
 }
 
@@ -73,7 +63,7 @@ func (s *Sightings) Again(feed uint32, now uint64, frame []byte, rawIP bool) boo
 func (s *Sightings) met(b *sighting, feed uint32, now uint64, numbered bool) bool {
 	fresh := now < b.time || now-b.time <= uint64(s.settings.Window/time.Nanosecond)
 	if fresh && (b.feed != feed || s.settings.WithinFeed && numbered) {
-		s.count(Pair{b.feed, feed})
+		s.count(Pair{First: b.feed, Second: feed})
 		return true
 	}
 	b.time, b.feed = now, feed
@@ -81,13 +71,12 @@ func (s *Sightings) met(b *sighting, feed uint32, now uint64, numbered bool) boo
 }
 
 func (s *Sightings) count(p Pair) {
-	if _, known := s.pairs[p]; !known && len(s.pairs) >= maxPairs {
-		s.others++
-		return
+	if _, known := s.pairs[p]; !known && len(s.pairs) >= maxPairs+1 {
+		p = Pair{}
 	}
 	s.pairs[p]++
 }
 
-// Pairs says how many frames of each pair of feeds were duplicates, and how many
-// more there were when too many pairs were known already. The map is the table's own.
-func (s *Sightings) Pairs() (pairs map[Pair]uint64, others uint64) { return s.pairs, s.others }
+// Pairs says how many frames of each pair of feeds were duplicates. The map is the
+// table's own.
+func (s *Sightings) Pairs() map[Pair]uint64 { return s.pairs }
