@@ -80,3 +80,41 @@ func BenchmarkObserve(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkChurn is the worst a sender can do: every packet begins a flow, the
+// table is full, so every packet also evicts one and makes a record.
+func BenchmarkChurn(b *testing.B) {
+	for _, flows := range []int{1000, 1_000_000} {
+		b.Run(fmt.Sprintf("flows=%d", flows), func(b *testing.B) {
+			c := flow.Default()
+			c.Flows = flows
+			table := newTable(b, c)
+			frame := tcpFrame64()
+			record := bpf.Record{Feed: 1, Weight: 1}
+			batch := make([]flow.Flow, 1024)
+			n, time := uint32(0), uint64(1e18)
+			observe := func() {
+				n++
+				binary.BigEndian.PutUint32(frame[38:], n)
+				binary.BigEndian.PutUint32(frame[26:], n)
+				time += 300
+				table.Observe(&record, frame, 60, time)
+				if n%1024 == 0 {
+					table.Ring().Read(batch)
+				}
+			}
+			for range flows {
+				observe()
+			}
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			b.ReportAllocs()
+			b.ResetTimer()
+			before := threadTime(b)
+			for range b.N {
+				observe()
+			}
+			b.ReportMetric(float64(threadTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}

@@ -1,12 +1,14 @@
 // Package flow rebuilds conversations from the frames inside a mirror feed.
 //
 //	record + inner frame
-//	   Observe ── parse once, hash ──► staged, up to 64
-//	   Flush ──── find slots, all cache misses at once ──► update each
-//	                 │                                        │
-//	               index (16 bits of hash → slot)      hot 128 B, cold 256 B
-//	   sweep ──── idle, closed, active, evicted ──► Ring ──► exporter
-//	   Ask ────── a view wants an answer: a few entries a batch, never a stop
+//	   │ Observe: parse once, hash, ask memory for the bucket ─┐
+//	   │                   eight packets later: find the slot, ask for the flow ─┐
+//	   │                                           eight later: bring it up to date ─┐
+//	   ▼
+//	index (one line of 8 tags and slots)   hot 64 B   cold 320 B, seldom touched
+//	   │
+//	   ├─ idle, closed, active, evicted ──► Ring ──► exporter
+//	   └─ Ask: a view's question, answered a few entries at a time
 //
 // A flow is both directions of one conversation: scope (the feed, or the
 // capture domain it was put in), up to two VLANs, addresses, protocol, ports.
