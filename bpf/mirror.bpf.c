@@ -7,7 +7,10 @@
  * redirects it to the device.
  *
  *	steps    [ packet 0 | packet 1 | packet 0 | ... ]  one pass of the feed, in order
- *	packets  [ layout, bytes ] [ layout, bytes ] ...   wrapped by userspace/mirror
+ *	shelves  [ packet 0: layout, bytes ] [ packet 1: ... ]  wrapped by userspace/mirror
+ *
+ * Packets stand on the shelves one after the other in the order of the pass, so
+ * that the CPU fetches ahead.
  *
  * A live frame comes back as its receiver left it: the page pool recycles its
  * page and restores only the bounds (reset_ctx in net/bpf/test_run.c). So every
@@ -22,6 +25,8 @@
 #define STALL 50000		/* ns between two looks at the clock that are still one run */
 #define MAX_DEBT 100000000	/* ns of lost time that are made up for */
 #define OFFSET_MASK 0xfff	/* frames are smaller than a page; this tells the verifier */
+#define MAX_LENGTH 3392		/* of a frame */
+#define SHELF_SIZE (1 << 18)	/* map values end at 4 MB (KMALLOC_MAX_SIZE), packets may need more */
 
 /*
  * One wrapped packet, complete but for what differs each time. Offsets count
@@ -45,9 +50,17 @@ struct packet {
 	__u8 bytes[];
 };
 
+struct shelf {
+	__u8 bytes[SHELF_SIZE];
+};
+
+/* bpf2go reads types from BTF, and BTF holds what something refers to. */
+struct packet *btf_packet __attribute__((unused));
+
 /* One frame of a pass. */
 struct step {
-	__u32 packet;	/* index into packets */
+	__u32 shelf;	/* index into shelves */
+	__u32 offset;	/* of the packet on it */
 	__u32 number;	/* sequence number in the first pass */
 	__u32 stride;	/* how far the number moves from pass to pass */
 };
@@ -55,9 +68,7 @@ struct step {
 struct settings {
 	__u64 start;		/* CLOCK_MONOTONIC ns */
 	__u32 steps;		/* of one pass */
-	__u32 capacity;		/* bytes a packet may have */
 	__u32 paced;		/* 0: as fast as the kernel runs */
-	__u32 pad;
 };
 volatile const struct settings settings;
 
@@ -65,7 +76,7 @@ volatile const struct settings settings;
 struct state {
 	__u64 sent;	/* frames redirected */
 	__u64 refused;	/* frames that could not be: the device has gone */
-	__u64 now;	/* CLOCK_MONOTONIC ns at the last look */
+	__u64 now;	/* CLOCK_MONOTONIC ns at the last look, 0 before the first */
 	__u64 budget;	/* ns << COST_SHIFT earned and not yet spent */
 	__u64 debt;	/* ns that passed while nobody ran the program */
 	__u32 step;
@@ -78,10 +89,10 @@ volatile __u64 limit SEC(".data.limit");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);				/* set at load, as is the room for bytes */
+	__uint(max_entries, 1);				/* set at load */
 	__type(key, __u32);
-	__type(value, struct packet);
-} packets SEC(".maps");
+	__type(value, struct shelf);
+} shelves SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -109,7 +120,7 @@ static __always_inline int due(__u64 cost)
 		return 1;
 
 	__u64 now = bpf_ktime_get_ns();
-	__u64 elapsed = now - state.now;
+	__u64 elapsed = state.now ? now - state.now : 0;
 	state.now = now;
 	if (elapsed > STALL) {
 		__u64 debt = state.debt + elapsed - STALL;
@@ -191,9 +202,11 @@ SEC("xdp") int mirror(struct xdp_md *ctx)
 	const struct step *step = bpf_map_lookup_elem(&steps, &index);
 	if (!step)
 		return XDP_DROP;
-	const struct packet *packet = bpf_map_lookup_elem(&packets, &step->packet);
-	if (!packet)
+	const struct shelf *shelf = bpf_map_lookup_elem(&shelves, &step->shelf);
+	__u32 offset = step->offset;
+	if (!shelf || offset > SHELF_SIZE - sizeof(struct packet) - MAX_LENGTH)
 		return XDP_DROP;
+	const struct packet *packet = (void *)shelf + offset;
 
 	__u64 cost = packet->cost;
 	if (settings.paced && !due(cost))
@@ -201,7 +214,7 @@ SEC("xdp") int mirror(struct xdp_md *ctx)
 
 	__u32 length = packet->length;
 	long surplus = (void *)(long)ctx->data_end - (void *)(long)ctx->data - length;
-	if (!length || length > settings.capacity ||
+	if (!length || length > MAX_LENGTH ||
 	    bpf_xdp_store_bytes(ctx, 0, (void *)packet->bytes, length))
 		goto refuse;
 	stamp(ctx, packet, step->number + state.pass * step->stride);

@@ -33,12 +33,15 @@ type MirrorPacket struct {
 }
 
 type MirrorSettings struct {
-	_        structs.HostLayout
-	Start    uint64
-	Steps    uint32
-	Capacity uint32
-	Paced    uint32
-	Pad      uint32
+	_     structs.HostLayout
+	Start uint64
+	Steps uint32
+	Paced uint32
+}
+
+type MirrorShelf struct {
+	_     structs.HostLayout
+	Bytes [262144]uint8
 }
 
 type MirrorState struct {
@@ -54,7 +57,8 @@ type MirrorState struct {
 
 type MirrorStep struct {
 	_      structs.HostLayout
-	Packet uint32
+	Shelf  uint32
+	Offset uint32
 	Number uint32
 	Stride uint32
 }
@@ -63,13 +67,14 @@ type MirrorStep struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	MirrorMapDevice   = "device"
-	MirrorMapPackets  = "packets"
-	MirrorMapSteps    = "steps"
-	MirrorProgMirror  = "mirror"
-	MirrorVarLimit    = "limit"
-	MirrorVarSettings = "settings"
-	MirrorVarState    = "state"
+	MirrorMapDevice    = "device"
+	MirrorMapShelves   = "shelves"
+	MirrorMapSteps     = "steps"
+	MirrorProgMirror   = "mirror"
+	MirrorVarBtfPacket = "btf_packet"
+	MirrorVarLimit     = "limit"
+	MirrorVarSettings  = "settings"
+	MirrorVarState     = "state"
 )
 
 // LoadMirror returns the embedded CollectionSpec for Mirror.
@@ -122,7 +127,7 @@ type MirrorProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type MirrorMapSpecs struct {
 	Device  *ebpf.MapSpec `ebpf:"device"`
-	Packets *ebpf.MapSpec `ebpf:"packets"`
+	Shelves *ebpf.MapSpec `ebpf:"shelves"`
 	Steps   *ebpf.MapSpec `ebpf:"steps"`
 }
 
@@ -130,9 +135,10 @@ type MirrorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MirrorVariableSpecs struct {
-	Limit    *ebpf.VariableSpec `ebpf:"limit"`
-	Settings *ebpf.VariableSpec `ebpf:"settings"`
-	State    *ebpf.VariableSpec `ebpf:"state"`
+	BtfPacket *ebpf.VariableSpec `ebpf:"btf_packet"`
+	Limit     *ebpf.VariableSpec `ebpf:"limit"`
+	Settings  *ebpf.VariableSpec `ebpf:"settings"`
+	State     *ebpf.VariableSpec `ebpf:"state"`
 }
 
 // MirrorObjects contains all objects after they have been loaded into the kernel.
@@ -156,14 +162,14 @@ func (o *MirrorObjects) Close() error {
 // It can be passed to LoadMirrorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MirrorMaps struct {
 	Device  *ebpf.Map `ebpf:"device"`
-	Packets *ebpf.Map `ebpf:"packets"`
+	Shelves *ebpf.Map `ebpf:"shelves"`
 	Steps   *ebpf.Map `ebpf:"steps"`
 }
 
 func (m *MirrorMaps) Close() error {
 	return _MirrorClose(
 		m.Device,
-		m.Packets,
+		m.Shelves,
 		m.Steps,
 	)
 }
@@ -172,9 +178,10 @@ func (m *MirrorMaps) Close() error {
 //
 // It can be passed to LoadMirrorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MirrorVariables struct {
-	Limit    *ebpf.Variable `ebpf:"limit"`
-	Settings *ebpf.Variable `ebpf:"settings"`
-	State    *ebpf.Variable `ebpf:"state"`
+	BtfPacket *ebpf.Variable `ebpf:"btf_packet"`
+	Limit     *ebpf.Variable `ebpf:"limit"`
+	Settings  *ebpf.Variable `ebpf:"settings"`
+	State     *ebpf.Variable `ebpf:"state"`
 }
 
 // MirrorPrograms contains all programs after they have been loaded into the kernel.

@@ -74,6 +74,14 @@ func (d *device) room(tags int) int {
 	return d.mtu - 4*tags
 }
 
+// longest is how long a frame like this one may be.
+func (d *device) longest(frame []byte) int {
+	if _, tagged := tag(frame); tagged {
+		return ethernetLen + 4 + d.mtu
+	}
+	return ethernetLen + d.mtu
+}
+
 // Path is how packets reach a collector from here.
 type Path struct {
 	Interface      string

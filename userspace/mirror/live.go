@@ -15,15 +15,17 @@ import (
 const (
 	// maxLive is the longest live frame: a page less the headroom, the kernel's own
 	// notes in front (struct xdp_page_head) and the shared info at the end
-	// (bpf_prog_test_run_xdp in net/bpf/test_run.c).
+	// (bpf_prog_test_run_xdp in net/bpf/test_run.c). Linux 6.18 takes 16 bytes more.
 	maxLive = 3392
 	// liveBatch is how many frames the kernel makes before it lets the receiver
 	// run: as many as one NAPI poll takes.
 	liveBatch = 64
 	// liveRepeat is how many frames one system call runs: some 10 ms.
 	liveRepeat = 1 << 16
-	// maxLiveMemory bounds the packets map.
-	maxLiveMemory = 1 << 30
+	// shelfSize is SHELF_SIZE of mirror.bpf.c.
+	shelfSize = 1 << 18
+	// maxShelves bounds the kernel memory that a pass takes.
+	maxShelves = 1 << 12
 	// packetHeader is the size of struct packet without its bytes.
 	packetHeader = 56
 	// costShift is COST_SHIFT of mirror.bpf.c.
@@ -85,26 +87,24 @@ func (l *live) load(start uint64) error {
 		return err
 	}
 	if err := variables.Settings.Set(&bpf.MirrorSettings{
-		Start:    start,
-		Steps:    uint32(len(l.pass.steps)),
-		Capacity: uint32(l.pass.longest),
-		Paced:    paced,
+		Start: start,
+		Steps: uint32(len(l.pass.steps)),
+		Paced: paced,
 	}); err != nil {
 		return err
 	}
-	packets := spec.Maps[bpf.MirrorMapPackets]
-	packets.MaxEntries = uint32(len(l.pass.packets))
-	packets.ValueSize = uint32(packetHeader + l.pass.longest)
-	packets.Key, packets.Value = nil, nil // BTF has no type for a size that is set at load
+	spec.Maps[bpf.MirrorMapShelves].MaxEntries = uint32(len(l.pass.shelves))
 	spec.Maps[bpf.MirrorMapSteps].MaxEntries = uint32(len(l.pass.steps))
 
-	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {
+	err = spec.LoadAndAssign(&l.objects, nil)
+	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: CAP_BPF and CAP_NET_ADMIN are needed", err)
 	}
-	value := make([]byte, packets.ValueSize)
-	for i := range l.pass.packets {
-		l.pass.packets[i].put(value)
-		if err := l.objects.Packets.Put(uint32(i), value); err != nil {
+	if err != nil {
+		return err
+	}
+	for i, shelf := range l.pass.shelves {
+		if err := l.objects.Shelves.Put(uint32(i), shelf); err != nil {
 			return err
 		}
 	}
@@ -217,8 +217,12 @@ func (l *live) send(ctx context.Context) error {
 		if left := limit - state.Sent; !l.plan.rate.limited() && left < liveRepeat {
 			options.Repeat = uint32(left)
 		}
-		if _, err := l.objects.Mirror.Run(options); err != nil {
-			return fmt.Errorf("running live frames: %w: Linux 5.18 or newer is needed; or use the socket method", err)
+		_, err = l.objects.Mirror.Run(options)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+			return fmt.Errorf("running live frames: %w: Linux 5.18 or newer has them; else use the socket method", err)
+		}
+		if err != nil {
+			return fmt.Errorf("running live frames: %w", err)
 		}
 	}
 }

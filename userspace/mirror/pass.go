@@ -19,22 +19,17 @@ const maxPass = 1 << 16
 type pass struct {
 	events  []event
 	starts  []uint64 // starts[i] is how many frames precede event i; one longer than events
-	bytes   []uint64 // the same in bytes
-	packets []packet // frames that differ
+	bytes   []uint64 // bytes[i] is how many bytes precede frame i; one longer than the frames
 	steps   []bpf.MirrorStep
-	longest int      // bytes of the longest packet
+	shelves [][]byte // where steps find their packets; each of shelfSize
+	end     int      // of what is on the last shelf
+	longest int      // bytes of the longest frame
 	strides []uint64 // numbers that each feed uses up in a pass
 	empty   Stats
 }
 
-// packet is one frame: where the program writes, and the bytes.
-type packet struct {
-	layout bpf.MirrorPacket
-	bytes  []byte
-}
-
 // newPass wraps what one pass sends. start is the time that clocks count from.
-func newPass(p *plan, start time.Time) (*pass, error) {
+func newPass(p *plan, start time.Time) (_ *pass, err error) {
 	s := &pass{empty: p.newStats()}
 	rounds := 1
 	if p.loop {
@@ -45,46 +40,76 @@ func newPass(p *plan, start time.Time) (*pass, error) {
 		return nil, errors.New("feeds: the faults leave no packet to send")
 	}
 	type span struct{ first, count int }
-	wrapped := make(map[ref]span) // events that send the same frame share its packets
-	memory := 0
-	frames, bytes := uint64(0), uint64(0)
+	wrapped := make(map[ref]span) // events that send the same frame share the steps' packets
+	bytes := uint64(0)
 	for _, e := range s.events {
-		s.starts = append(s.starts, frames)
-		s.bytes = append(s.bytes, bytes)
-		w := p.feeds[e.feed].wrapper
+		s.starts = append(s.starts, uint64(len(s.steps)))
 		at, ok := wrapped[e.ref]
 		if !ok {
-			at.first = len(s.packets)
-			whole := p.wrap(nil, e, Stamp{})
-			for more := true; more; at.count++ {
-				var frame []byte
-				frame, more = w.AppendFragment(nil, whole, Stamp{}, at.count)
-				layout := w.layout(len(frame), at.count, at.count > 0 || more, start)
-				layout.Cost = uint64(p.rate.cost(len(frame), at.count == 0) * (1 << costShift))
-				s.packets = append(s.packets, packet{layout, frame})
-				s.longest = max(s.longest, len(frame))
+			at.first = len(s.steps)
+			if at.count, err = s.wrap(p, e, start); err != nil {
+				return nil, err
 			}
 			wrapped[e.ref] = at
+		} else {
+			s.steps = append(s.steps, s.steps[at.first:at.first+at.count]...)
 		}
-		if s.longest > maxLive {
-			return nil, fmt.Errorf("a frame of %d bytes: live frames hold %d: use the socket method or an mtu under %d", s.longest, maxLive, maxLive-ethernetLen)
+		steps := s.steps[len(s.steps)-at.count:]
+		for i := range steps {
+			steps[i].Number = p.feeds[e.feed].wrapper.session.Sequence + uint32(e.number)
+			s.bytes = append(s.bytes, bytes)
+			bytes += uint64(s.length(&steps[i]))
 		}
-		if memory = len(s.packets) * (packetHeader + s.longest); memory > maxLiveMemory {
-			return nil, fmt.Errorf("frames of %d MB: the live method holds %d MB in the kernel: use the socket method", memory>>20, maxLiveMemory>>20)
-		}
-		for i := range at.count {
-			s.steps = append(s.steps, bpf.MirrorStep{
-				Packet: uint32(at.first + i),
-				Number: w.session.Sequence + uint32(e.number),
-				Stride: uint32(s.strides[e.feed]),
-			})
-			bytes += uint64(len(s.packets[at.first+i].bytes))
-		}
-		frames += uint64(at.count)
 	}
-	s.starts = append(s.starts, frames)
+	s.starts = append(s.starts, uint64(len(s.steps)))
 	s.bytes = append(s.bytes, bytes)
 	return s, nil
+}
+
+// wrap appends steps for the frames of an event and puts those on the shelves.
+func (s *pass) wrap(p *plan, e event, start time.Time) (frames int, err error) {
+	w := p.feeds[e.feed].wrapper
+	whole := p.wrap(nil, e, Stamp{})
+	var frame []byte
+	for more := true; more; frames++ {
+		frame, more = w.AppendFragment(frame[:0], whole, Stamp{}, frames)
+		layout := w.layout(len(frame), frames, frames > 0 || more, start)
+		layout.Cost = uint64(p.rate.cost(len(frame), frames == 0) * (1 << costShift))
+		step, err := s.shelve(&layout, frame)
+		if err != nil {
+			return 0, err
+		}
+		step.Stride = uint32(s.strides[e.feed])
+		s.steps = append(s.steps, step)
+		s.longest = max(s.longest, len(frame))
+	}
+	return frames, nil
+}
+
+// shelve puts a packet behind the last one, at the begin of a cache line.
+func (s *pass) shelve(layout *bpf.MirrorPacket, frame []byte) (bpf.MirrorStep, error) {
+	if len(frame) > maxLive {
+		return bpf.MirrorStep{}, fmt.Errorf("a frame of %d bytes: live frames hold %d: use the socket method or an mtu under %d",
+			len(frame), maxLive, maxLive-ethernetLen)
+	}
+	const line = 64
+	offset := (s.end + line - 1) / line * line
+	// The program asks for room for the longest packet behind every offset.
+	if len(s.shelves) == 0 || offset > shelfSize-packetHeader-maxLive {
+		if len(s.shelves) == maxShelves {
+			return bpf.MirrorStep{}, fmt.Errorf("the live method keeps all frames in the kernel, %d MB at most: use the socket method", maxShelves*shelfSize>>20)
+		}
+		s.shelves = append(s.shelves, make([]byte, shelfSize))
+		offset = 0
+	}
+	s.end = offset + packetHeader + len(frame)
+	put(s.shelves[len(s.shelves)-1][offset:s.end], layout, frame)
+	return bpf.MirrorStep{Shelf: uint32(len(s.shelves) - 1), Offset: uint32(offset)}, nil
+}
+
+// length is that of a step's frame.
+func (s *pass) length(step *bpf.MirrorStep) int {
+	return int(binary.NativeEndian.Uint16(s.shelves[step.Shelf][step.Offset+lengthOffset:]))
 }
 
 // layout tells the program where it writes into the i-th fragment of a packet,
@@ -125,21 +150,22 @@ func (w *Wrapper) layout(length, i int, fragmented bool, start time.Time) bpf.Mi
 	return p
 }
 
-// put writes the packet as struct packet of mirror.bpf.c.
-func (p *packet) put(value []byte) {
-	clear(value)
-	l := &p.layout
+// lengthOffset is where struct packet has its length.
+const lengthOffset = 28
+
+// put writes a packet as struct packet of mirror.bpf.c.
+func put(to []byte, l *bpf.MirrorPacket, frame []byte) {
 	ne := binary.NativeEndian
-	ne.PutUint64(value[0:], l.Cost)
-	ne.PutUint64(value[8:], l.ClockBase)
-	ne.PutUint32(value[16:], l.ClockMultiplier)
-	ne.PutUint32(value[20:], l.ClockDivisor)
-	ne.PutUint32(value[24:], l.SequenceMask)
+	ne.PutUint64(to[0:], l.Cost)
+	ne.PutUint64(to[8:], l.ClockBase)
+	ne.PutUint32(to[16:], l.ClockMultiplier)
+	ne.PutUint32(to[20:], l.ClockDivisor)
+	ne.PutUint32(to[24:], l.SequenceMask)
 	for i, v := range []uint16{l.Length, l.Sequence, l.Checksum, l.Time, l.TimeHigh, l.Identification, l.Fragment} {
-		ne.PutUint16(value[28+2*i:], v)
+		ne.PutUint16(to[lengthOffset+2*i:], v)
 	}
-	value[42] = l.Seconds
-	copy(value[packetHeader:], p.bytes)
+	to[42] = l.Seconds
+	copy(to[packetHeader:], frame)
 }
 
 // frames is how many frames the first n packets are.
@@ -179,9 +205,6 @@ func (s *pass) stats(frames uint64) Stats {
 	}
 	total.Packets = passes*uint64(length) + uint64(n)
 	total.Frames = frames
-	total.Bytes = passes*s.bytes[length] + s.bytes[n]
-	for _, step := range s.steps[s.starts[n]:rest] {
-		total.Bytes += uint64(len(s.packets[step.Packet].bytes))
-	}
+	total.Bytes = passes*s.bytes[len(s.steps)] + s.bytes[rest]
 	return total
 }

@@ -63,7 +63,7 @@ func planFeed(feed Feed, device *device) (plannedFeed, error) {
 		if err != nil {
 			continue
 		}
-		if !session.carriedByIP() && len(buf) > ethernetLen+device.mtu {
+		if !session.carriedByIP() && len(buf) > device.longest(buf) {
 			continue
 		}
 		planned.usable = append(planned.usable, uint32(i))

@@ -105,6 +105,9 @@ func TestClock(t *testing.T) {
 // put writes where mirror.bpf.c reads.
 func TestPacketLayout(t *testing.T) {
 	var m bpf.MirrorPacket
+	if got := unsafe.Offsetof(m.Length); got != lengthOffset {
+		t.Errorf("the length of struct packet is at %d, want %d", got, lengthOffset)
+	}
 	if unsafe.Offsetof(m.Bytes) != packetHeader {
 		t.Errorf("struct packet has %d bytes before its bytes, want %d", unsafe.Offsetof(m.Bytes), packetHeader)
 	}
@@ -113,7 +116,7 @@ func TestPacketLayout(t *testing.T) {
 		Length: 0x5152, Sequence: 0x5354, Checksum: 0x5556, Time: 0x5758, TimeHigh: 0x6162, Identification: 0x6364, Fragment: 0x6566, Seconds: 0x71,
 	}
 	value := make([]byte, unsafe.Sizeof(m))
-	(&packet{m, []byte("tail")}).put(value)
+	put(value, &m, []byte("tail"))
 	if got := *(*bpf.MirrorPacket)(unsafe.Pointer(&value[0])); got != m {
 		t.Errorf("read back %+v, want %+v", got, m)
 	}

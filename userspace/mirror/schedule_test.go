@@ -132,7 +132,7 @@ func TestPassStatsAtEveryFrame(t *testing.T) {
 				if got := s.stats(frames); got.Packets != want.Packets || got.Frames != frames || got.Bytes != want.Bytes || !slices.Equal(got.Feeds, want.Feeds) {
 					t.Fatalf("after %d frames\n%+v, want\n%+v", frames, got, want)
 				}
-				want.Bytes += uint64(len(s.packets[s.steps[at].Packet].bytes))
+				want.Bytes += uint64(s.length(&s.steps[at]))
 				frames++
 			}
 			if got, wantEnd := s.packetEnd(frames), frames; got != wantEnd {

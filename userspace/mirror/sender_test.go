@@ -125,6 +125,69 @@ func TestSendersSendWhatWrapWrites(t *testing.T) {
 	}
 }
 
+// The longest packets that a device takes leave whole, and those one byte longer
+// in fragments or, where there is nothing to fragment, not at all.
+func TestLongestFrames(t *testing.T) {
+	needRoot(t)
+	for _, row := range []struct {
+		name    string
+		encap   bpf.Encap
+		change  func(*mirror.Session)
+		outside int // bytes around the payload
+		longest int // payload that leaves in one frame
+		more    []int
+	}{
+		{"no tag", bpf.EncapERSPAN2, nil, 64, 1450, []int{1514, 60}},
+		{"a tag", bpf.EncapERSPAN2, func(s *mirror.Session) { s.OuterVLANs = []uint16{5} }, 68, 1450, []int{1518, 60}},
+		{"two tags", bpf.EncapERSPAN2, func(s *mirror.Session) { s.OuterVLANs = []uint16{5, 6} }, 72, 1442, []int{1514, 60}},
+		{"rspan", bpf.EncapRSPAN, nil, 18, 1500, nil},
+		{"native", bpf.EncapNative, nil, 14, 1500, nil},
+	} {
+		for _, method := range methods {
+			t.Run(row.name+"/"+method.String(), func(t *testing.T) {
+				l := mustLab(t, lab.Config{CollectorPass: true})
+				r := mustReceive(t, l.Collector)
+				sender := mustSender(t, l, func(c *mirror.Config) {
+					c.Method = method
+					c.Feeds = []mirror.Feed{{
+						Session: session(row.encap, row.change),
+						Frames:  [][]byte{innerFrame(t, row.longest), innerFrame(t, row.longest+1)},
+					}}
+				})
+				within(t, func() error { return sender.Run(context.Background()) })
+				want := append([]int{row.outside + row.longest}, row.more...)
+				var got []int
+				for _, frame := range r.frames(t, len(want)) {
+					got = append(got, len(frame))
+				}
+				r.none(t)
+				skipped := 0
+				if row.more == nil {
+					skipped = 1
+				}
+				if stats := sender.Stats(); !slices.Equal(got, want) || stats.Feeds[0].Skipped != skipped {
+					t.Errorf("frames of %v bytes, %d skipped, want %v and %d", got, stats.Feeds[0].Skipped, want, skipped)
+				}
+			})
+		}
+	}
+}
+
+func TestJumboFramesBySocket(t *testing.T) {
+	needRoot(t)
+	l := mustLab(t, lab.Config{MTU: 9000, CollectorPass: true})
+	r := mustReceive(t, l.Collector)
+	s := session(bpf.EncapERSPAN2, nil)
+	sender := mustSender(t, l, func(c *mirror.Config) {
+		c.Method = mirror.MethodSocket
+		c.Feeds = []mirror.Feed{{Session: s, Frames: [][]byte{innerFrame(t, 8900)}}}
+	})
+	within(t, func() error { return sender.Run(context.Background()) })
+	if got, want := r.frames(t, 1)[0], mustWrap(t, s, innerFrame(t, 8900), mirror.Stamp{}); !slices.Equal(got, want) {
+		t.Errorf("%d bytes arrive and differ from the %d sent", len(got), len(want))
+	}
+}
+
 // The clock of an ERSPAN III sender shows the time of sending, in its own ticks.
 func TestSendersKeepTime(t *testing.T) {
 	needRoot(t)
