@@ -11,7 +11,9 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/frame"
+	"github.com/unspan/unspan/userspace/privilege"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/store"
 	"github.com/unspan/unspan/userspace/xsk"
@@ -29,6 +31,8 @@ type Config struct {
 	Timestamps clock.Mode
 	Reassembly reassembly.Config
 
+	Flows *flow.Config // rebuild flows; nil: do not
+
 	Write   bool         // write captures at all
 	Store   store.Config // where to
 	Version string       // of the program, for the section block
@@ -43,6 +47,10 @@ type Config struct {
 	Frames    int      // buffers per receive queue
 	Duration  time.Duration
 	Count     uint64 // stop after this many inner frames; 0: never
+
+	// Privileges are dropped when all is set up, before the first packet is
+	// looked at; nil: they are kept.
+	Privileges *privilege.Guard
 }
 
 // Default returns the configuration of a collector that writes nothing yet.

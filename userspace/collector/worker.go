@@ -7,6 +7,7 @@ import (
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/decap"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/reassembly"
@@ -31,6 +32,8 @@ type worker struct {
 	twin    *decap.Engine // of reassembled datagrams
 	out     *output
 	lane    *store.Lane // nil when nothing is written
+	flows   *flow.Table // nil when no flows are rebuilt
+	latest  uint64      // time of the newest packet in flows
 	limit   *limit
 	scratch []byte // of tagged
 
@@ -66,6 +69,13 @@ func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, 
 		lane:    out.lane(lane),
 		limit:   lim,
 		scratch: make([]byte, 0, 1<<16+64), // the largest frame and its tag
+	}
+	if c.Flows != nil {
+		flows := *c.Flows
+		flows.Worker = lane
+		if w.flows, err = flow.New(flows); err != nil {
+			return nil, err
+		}
 	}
 	w.publish()
 	return w, nil
@@ -107,28 +117,29 @@ func (w *worker) fragment(rec *bpf.Record, data []byte) {
 	}
 }
 
-// deliver takes an inner frame to the capture.
+// deliver takes an inner frame to its flow and to the capture.
 func (w *worker) deliver(rec *bpf.Record, data []byte) {
-	switch {
-	case !w.limit.take():
+	if !w.limit.take() {
 		w.counts.surplus++
-	case w.lane == nil:
-		w.counts.unasked++
-	default:
-		w.write(rec, data)
+		return
 	}
-}
-
-func (w *worker) write(rec *bpf.Record, data []byte) {
 	s := w.stream(rec)
 	f := s.frame.Undo(rec, data)
-	if !s.named {
-		w.name(s, rec)
-	}
 	if f.Tag {
 		f.Data = w.tagged(f.Data, rec.Tci)
 	}
 	t := w.stamper.Time(rec, &s.clock)
+	if w.flows != nil {
+		w.flows.Observe(rec, f.Data, int(f.Length), t)
+		w.latest = t
+	}
+	if w.lane == nil {
+		w.counts.unasked++
+		return
+	}
+	if !s.named {
+		w.name(s, rec)
+	}
 	w.lane.Append(s.id, t, f.Length, flags(rec.Flags)|pcapng.Flags(f.FCS)<<fcsShift, uint64(rec.Gap), f.Data)
 }
 
@@ -171,6 +182,9 @@ func flags(r uint32) (f pcapng.Flags) {
 // of the records.
 func (w *worker) tick(now uint64) {
 	w.parts.Expire(now)
+	if w.flows != nil {
+		w.flows.Flush()
+	}
 	if w.lane != nil {
 		w.lane.Tick(now)
 	}
