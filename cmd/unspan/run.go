@@ -35,6 +35,8 @@ type runCommand struct {
 	Listen         string        `default:"${listen}" placeholder:"ADDR" help:"Serve metrics and health on this address; empty: nowhere (${default})."`
 	WebConfig      string        `placeholder:"FILE" type:"existingfile" help:"TLS and users for --listen, in the form of Prometheus exporter-toolkit."`
 	JSON           bool          `name:"json" help:"Print the ledger as JSON."`
+
+	KeepPrivileges bool `help:"Go on with all privileges when everything is set up, instead of dropping them."`
 }
 
 func (r *runCommand) collector() (collector.Config, error) {
@@ -64,6 +66,9 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 	}
 	log := slog.New(slog.NewTextHandler(e.stderr, nil))
 	config.Store.Log = log
+	if config.Privileges, err = r.guard(log); err != nil {
+		return err
+	}
 	live, err := collector.New(config)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/privilege"
 	"github.com/unspan/unspan/userspace/xsk"
 )
 
@@ -33,6 +34,7 @@ type run struct {
 	output  *output
 	offset  *clock.Offset
 	limit   *limit
+	guard   *privilege.Guard
 	ending  atomic.Bool                     // detached: workers end when their rings are empty
 	drained atomic.Bool                     // no packet is on its way any more
 	last    atomic.Pointer[ledger.Snapshot] // when all is closed
@@ -59,12 +61,15 @@ func (l *Live) Run(ctx context.Context) (err error) {
 	runtime.LockOSThread() // the namespace is the thread's
 	defer runtime.UnlockOSThread()
 
-	r := &run{limit: newLimit(l.config.Count)}
+	r := &run{limit: newLimit(l.config.Count), guard: l.config.Privileges}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.open(&l.config); err != nil {
 		return err
 	}
-	if err := r.path.Attach(r.nic.Link); err != nil {
+	if err = r.path.Attach(r.nic.Link); err == nil {
+		err = l.config.Privileges.Drop()
+	}
+	if err != nil {
 		r.output.abandon()
 		return err
 	}
@@ -223,7 +228,7 @@ func (r *run) close() error {
 		errs = append(errs, r.path.Detach())
 	}
 	if r.nic != nil {
-		errs = append(errs, r.nic.Close())
+		errs = append(errs, r.guard.Raise(r.nic.Close))
 	}
 	return errors.Join(errs...)
 }

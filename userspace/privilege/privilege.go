@@ -45,6 +45,8 @@ type Config struct {
 	// Programs lets the process run the system's programs, which get no
 	// capability and live under the same restrictions.
 	Programs bool
+
+	Log *slog.Logger // is told what Drop has come to; nil: nobody is
 }
 
 // Guard drops privileges once and raises some of them again for a call. A nil
@@ -93,6 +95,9 @@ func (g *Guard) Drop() error {
 		return fmt.Errorf("dropping privileges: %w: --keep-privileges goes on with all of them", err)
 	}
 	g.down = true
+	if g.config.Log != nil {
+		g.config.Log.Info("privileges dropped", "left", g.state)
+	}
 	return nil
 }
 
