@@ -34,31 +34,50 @@ type plan struct {
 	rounds       int
 	warm, window time.Duration
 	repeat       int // of a BPF test run
+
+	// Of the search for the rate without loss.
+	lossless       []load
+	searches       int
+	trial, confirm time.Duration
+
+	offlinePackets, offlineRounds int
+	diskBytes, diskRounds         int
+	growthRounds                  int
 }
 
 func full() plan {
 	return plan{
 		loads:  []load{load64, load512, load1400, loadIMIX},
 		rounds: 5, warm: 400 * time.Millisecond, window: 600 * time.Millisecond,
-		repeat: 500_000,
+		repeat:         500_000,
+		lossless:       []load{load64, load1400, loadIMIX},
+		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3,
+		searches: 3, trial: 600 * time.Millisecond, confirm: 1500 * time.Millisecond,
 	}
 }
 
 func quick() plan {
 	p := full()
 	p.loads, p.rounds, p.window = []load{load64, load1400}, 3, 300*time.Millisecond
+	p.lossless, p.searches, p.confirm = p.loads, 1, 800*time.Millisecond
+	p.offlinePackets, p.offlineRounds, p.diskBytes, p.diskRounds = 300_000, 1, 512<<20, 1
 	return p
 }
 
 // bench is a run of the harness.
 type bench struct {
-	plan    plan
-	rig     *rig
-	report  *report
+	plan          plan
+	rig           *rig
+	report        *report
+	diskDirectory string
+
 	only    []string // receivers, by the beginning of their names; empty: all
 	frames  int      // buffers of the whole way; 0: its default
 	profile string   // file for a profile of the whole way; empty: none
 }
+
+// briefParts are those of a brief run.
+var briefParts = []string{"ceilings", "lossless", "kernel", "drops", "worker", "offline"}
 
 // parts are what can be measured, in the order in which it is.
 var parts = []struct {
@@ -66,7 +85,13 @@ var parts = []struct {
 	measure func(*bench, context.Context) error
 }{
 	{"ceilings", (*bench).ceilings},
+	{"lossless", (*bench).lossless},
 	{"kernel", (*bench).kernelCost},
+	{"drops", (*bench).drops},
+	{"worker", (*bench).workerCost},
+	{"offline", (*bench).offline},
+	{"disk", (*bench).disk},
+	{"growth", (*bench).growth},
 }
 
 // wanted leaves the receivers that were asked for.
@@ -98,6 +123,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	brief := f.Bool("quick", false, "measure the main ratios only, in under two minutes")
 	only := f.String("only", "", "measure only these `parts`, of "+strings.Join(partNames(), ","))
 	write := f.Bool("write", false, "write results.json, RESULTS.md and the plots into the directory of -out")
+	diskDir := f.String("disk", ".", "`directory` on the disk to measure")
 	dir := f.String("out", "bench", "`directory` for what is written")
 	receivers := f.String("receivers", "", "only these `receivers`, by the beginning of their names")
 	rounds := f.Int("rounds", 0, "`number` of rounds, instead of the plan's")
@@ -105,9 +131,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	frames := f.Int("frames", 0, "`number` of buffers of the whole way, instead of its default")
 	warm := f.Duration("warm", 0, "`time` before every measurement, instead of the plan's")
 	profile := f.String("profile", "", "write a CPU profile of the whole way, of its last run, to this `file`")
+	decap := f.String("decap", "", "decapsulate `files`; the bench starts itself so")
 	work := f.String("receive", "", "be the receiver of this `task`; the bench starts itself so")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if *decap != "" {
+		return decapsulate(ctx, *decap)
 	}
 	if *work != "" {
 		return receive(*work, in, out)
@@ -125,6 +155,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	b := &bench{plan: full(), report: newReport(strings.Join(append([]string{"unspan-bench"}, args...), " "))}
 	if *brief {
 		b.plan = quick()
+		if *only == "" {
+			chosen = briefParts
+		}
 	}
 	if *rounds > 0 {
 		b.plan.rounds = *rounds
@@ -133,8 +166,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 		if b.plan.loads, err = chooseLoads(*loads); err != nil {
 			return err
 		}
+		b.plan.lossless = b.plan.loads
 	}
-	b.profile, b.frames = *profile, *frames
+	b.profile, b.frames, b.diskDirectory = *profile, *frames, *diskDir
 	if *warm > 0 {
 		b.plan.warm = *warm
 	}

@@ -2,19 +2,28 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/collector"
 )
 
-const pipeline = "unspan"
+const (
+	pipeline         = "unspan"
+	droppingPipeline = "unspan, every packet dropped by the kernel half"
+)
 
 // liveCollector is the whole way as unspan run goes it: XDP, AF_XDP, workers,
 // ledger, pcapng.
 type liveCollector struct {
+	task task
 	live *collector.Live
 }
 
@@ -36,8 +45,15 @@ func newCollector(t task) (*liveCollector, error) {
 	c.Write = t.Directory != ""
 	c.Store.Path = filepath.Join(t.Directory, "unspan.pcapng")
 	c.Store.RotateSize, c.Store.Keep = rotateSize, keepFiles
+	if t.Disk {
+		c.Store.Keep = 0
+	}
+	if t.Receiver == droppingPipeline {
+		c.Exporters = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+		c.Settings.DropStrangers = 1
+	}
 	live, err := collector.New(c)
-	return &liveCollector{live}, err
+	return &liveCollector{t, live}, err
 }
 
 func (l *liveCollector) run(ready func(), stop <-chan struct{}) error {
@@ -55,7 +71,23 @@ func (l *liveCollector) run(ready func(), stop <-chan struct{}) error {
 		<-stop
 		cancel()
 	}()
-	return l.live.Run(ctx)
+	if err := l.live.Run(ctx); err != nil || !l.task.Disk {
+		return err
+	}
+	return synced(l.task.Directory)
+}
+
+// synced returns when the file system of a directory is on its disk.
+func synced(directory string) error {
+	d, err := os.Open(directory)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("writing %s to the disk: %w", directory, err)
+	}
+	return nil
 }
 
 func (l *liveCollector) tally() (tally, error) {
@@ -73,6 +105,7 @@ func (l *liveCollector) tally() (tally, error) {
 		t.Lost += q.RingFull + q.FillRingEmpty + q.TooLong
 	}
 	if s.Final {
+		t.Time = time.Now().UnixNano() // the files are finished, too
 		err = s.Check()
 	}
 	return t, err

@@ -18,6 +18,7 @@ type task struct {
 	Directory string // for captures
 	Frames    int    // bare loop: frames in circulation; unspan: buffers, 0 as it comes
 	Workers   int    // unspan
+	Disk      bool   // unspan: keep every file, and end when all is on the disk
 	Profile   string // file for a CPU profile; empty: none
 }
 
@@ -44,8 +45,15 @@ func newReceiver(t task) (receiver, error) {
 	switch t.Receiver {
 	case bareLoop, readingLoop:
 		return &socketLoop{task: t, reads: t.Receiver == readingLoop}, nil
-	case pipeline:
+	case pipeline, droppingPipeline:
 		return newCollector(t)
+	case dropFloor:
+		return &dropper{task: t}, nil
+	case parserPeer, newPacketPeer, rawPeer:
+		return &userspaceDecap{task: t}, nil
+	}
+	if _, ok := tools[t.Receiver]; ok {
+		return &tool{task: t}, nil
 	}
 	return nil, fmt.Errorf("receiver %q: there is none of this name", t.Receiver)
 }

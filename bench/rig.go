@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/bpf"
@@ -64,6 +65,7 @@ type offer struct {
 // outcome is what came of an offer.
 type outcome struct {
 	Sent    mirror.Stats
+	Start   int64 // on the receiver's clock, ns
 	Window  tally // what was done between Warm and the end; Time is its length
 	Whole   tally // from first to last
 	CPU     time.Duration
@@ -93,6 +95,13 @@ func (g *rig) measure(ctx context.Context, t task, o offer) (outcome, error) {
 }
 
 func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err error) {
+	if t.viaStack() {
+		pass, err := g.passAll()
+		if err != nil {
+			return out, err
+		}
+		defer func() { err = errors.Join(err, pass.Close()) }()
+	}
 	p, err := g.start(t)
 	if err != nil {
 		return out, err
@@ -117,6 +126,7 @@ func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err er
 	case <-ctx.Done():
 	}
 	first, err := p.ask("mark")
+	out.Start = first.Time - o.Warm.Nanoseconds()
 	if err == nil {
 		select {
 		case <-time.After(o.Window - markMargin):
@@ -143,6 +153,25 @@ func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err er
 	return out, errors.Join(p.wait(), ctx.Err())
 }
 
+// viaStack reports whether a receiver takes packets from the kernel's stack.
+func (t task) viaStack() bool {
+	switch t.Receiver {
+	case bareLoop, readingLoop, pipeline, droppingPipeline, dropFloor:
+		return false
+	}
+	return true
+}
+
+// passAll lets packets through to the stack. veth takes redirected frames only
+// when its other end has a program.
+func (g *rig) passAll() (pass link.Link, err error) {
+	err = g.lab.Collector.Do(func() error {
+		pass, err = attach(g.lab.Collector.Ifindex, verdict(xdpPass))
+		return err
+	})
+	return pass, err
+}
+
 // markMargin is how long before the sender stops the last mark is asked for: a
 // receiver that has nothing to do would spoil its window.
 const markMargin = 50 * time.Millisecond
@@ -158,7 +187,7 @@ func (g *rig) sender(o offer) (sender *mirror.Sender, err error) {
 	s.Source, s.Destination = g.lab.Mirror.IPv4, g.lab.Collector.IPv4
 	c := mirror.Default()
 	c.Interface, c.Method, c.Loop, c.CPU = g.lab.Mirror.Link, mirror.MethodLive, true, senderCPU
-	c.Feeds = []mirror.Feed{{Session: s, Frames: o.Load.frames()}}
+	c.Feeds = o.Load.feeds(s)
 	c.Rate = mirror.Rate{Packets: o.Rate}
 	err = g.lab.Mirror.Do(func() error {
 		sender, err = mirror.New(c)
@@ -192,7 +221,12 @@ func (g *rig) start(t task) (*process, error) {
 		return nil, err
 	}
 	p.answers = json.NewDecoder(bufio.NewReader(answers))
-	if err := g.lab.Collector.Do(func() error { return onReceiverCPU(p.command.Start) }); err != nil {
+	if err := g.lab.Collector.Do(func() error {
+		if t.Disk {
+			return p.command.Start() // the thread that writes runs where it finds room
+		}
+		return onReceiverCPU(p.command.Start)
+	}); err != nil {
 		return nil, err
 	}
 	if _, err := p.answer(); err != nil {

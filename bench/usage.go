@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,32 +21,56 @@ type usage struct {
 const tick = 10 * time.Millisecond
 
 func (p *process) usage() (u usage, err error) {
-	pid := p.command.Process.Pid
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	if err := u.add(p.command.Process.Pid); err != nil {
 		return u, err
-	}
-	// The name, field 2, is in parentheses and may hold anything (proc(5)).
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	const utime, stime = 14 - 3, 15 - 3
-	user, err := ticks(fields, utime)
-	if err != nil {
-		return u, err
-	}
-	system, err := ticks(fields, stime)
-	if err != nil {
-		return u, err
-	}
-	u.cpu = user + system
-	if kilobytes, _, ok := strings.Cut(field(fmt.Sprintf("/proc/%d/status", pid), "VmHWM"), " "); ok {
-		n, err := strconv.ParseInt(kilobytes, 10, 64)
-		if err != nil {
-			return u, err
-		}
-		u.memory = n << 10
 	}
 	u.softirq, err = softirq(senderCPU)
 	return u, err
+}
+
+// add counts a process and the programs that it runs.
+func (u *usage) add(pid int) error {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return err
+	}
+	// The name, field 2, is in parentheses and may hold anything (proc(5)).
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	for _, i := range []int{14 - 3, 15 - 3} { // utime, stime
+		t, err := ticks(fields, i)
+		if err != nil {
+			return err
+		}
+		u.cpu += t
+	}
+	if kilobytes, _, ok := strings.Cut(field(fmt.Sprintf("/proc/%d/status", pid), "VmHWM"), " "); ok {
+		n, err := strconv.ParseInt(kilobytes, 10, 64)
+		if err != nil {
+			return err
+		}
+		u.memory += n << 10
+	}
+	// A child is listed with the thread that made it.
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return err
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for child := range strings.FieldsSeq(string(text)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				return err
+			}
+			if err := u.add(n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // softirq is the time that a CPU has spent in softirq.

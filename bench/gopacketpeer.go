@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	parserPeer    = "AF_PACKET v3 + DecodingLayerParser + pcapgo"
+	newPacketPeer = "AF_PACKET v3 + NewPacket + pcapgo"
+	rawPeer       = "raw GRE socket + pcapgo"
+)
+
+// userspaceDecap is what a Go program does without XDP: take outer packets from
+// a socket, find the frame inside, write it.
+type userspaceDecap struct {
+	task    task
+	frames  atomic.Uint64
+	written atomic.Uint64
+	missed  atomic.Uint64
+}
+
+func (u *userspaceDecap) tally() (tally, error) {
+	return tally{Frames: u.frames.Load(), Written: u.written.Load(), Lost: u.missed.Load()}, nil
+}
+
+func (u *userspaceDecap) run(ready func(), stop <-chan struct{}) error {
+	runtime.LockOSThread()
+	if u.task.Receiver == rawPeer {
+		return u.rawSocket(ready, stop)
+	}
+	return u.packetSocket(ready, stop)
+}
+
+func (u *userspaceDecap) packetSocket(ready func(), stop <-chan struct{}) (err error) {
+	ring, err := openPacketRing(u.task.Ifindex)
+	if err != nil {
+		return err
+	}
+	out := &capture{directory: u.task.Directory}
+	defer func() { err = errors.Join(err, out.close(), ring.close()) }()
+	open := parserDecap()
+	if u.task.Receiver == newPacketPeer {
+		open = newPacketDecap
+	}
+	ready()
+	for {
+		some, err := ring.block(func(at time.Time, data []byte) error {
+			inner := open(data)
+			if inner == nil {
+				return nil
+			}
+			return u.deliver(out, at, inner)
+		})
+		if err != nil {
+			return err
+		}
+		if !some && stopped(stop) {
+			lost, err := ring.lost()
+			u.missed.Store(lost)
+			return err
+		}
+	}
+}
+
+func (u *userspaceDecap) deliver(out *capture, at time.Time, inner []byte) error {
+	if err := out.write(at, inner); err != nil {
+		return err
+	}
+	u.frames.Add(1)
+	u.written.Add(uint64(len(inner)))
+	return nil
+}
+
+// rawSocket asks the kernel for one GRE packet after the other.
+func (u *userspaceDecap) rawSocket(ready func(), stop <-chan struct{}) (err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_GRE)
+	if err != nil {
+		return fmt.Errorf("making a raw socket: %w", err)
+	}
+	out := &capture{directory: u.task.Directory}
+	defer func() { err = errors.Join(err, out.close(), unix.Close(fd)) }()
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, ringBlock*ringBlocks); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}); err != nil {
+		return err
+	}
+	ready()
+	buf := make([]byte, 65536)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			if stopped(stop) {
+				return nil
+			}
+			continue
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("receiving: %w", err)
+		}
+		inner := innerOfIP(buf[:n])
+		if inner == nil {
+			continue
+		}
+		if err := u.deliver(out, time.Now(), inner); err != nil {
+			return err
+		}
+	}
+}
+
+func stopped(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// parserDecap is gopacket as its documentation says it is fast: one parser,
+// layers that are used again, no allocation.
+func parserDecap() func([]byte) []byte {
+	var (
+		ethernet layers.Ethernet
+		ip       layers.IPv4
+		gre      layers.GRE
+		erspan   layers.ERSPANII
+		found    = make([]gopacket.LayerType, 0, 8)
+	)
+	parser := gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet, &ethernet, &ip, &gre, &erspan)
+	parser.IgnoreUnsupported = true
+	return func(data []byte) []byte {
+		// Behind ERSPAN it goes on with the inner Ethernet and IP headers, as far
+		// as it has layers: an error there does not matter.
+		_ = parser.DecodeLayers(data, &found)
+		for _, t := range found {
+			if t == layers.LayerTypeERSPANII {
+				return erspan.LayerPayload()
+			}
+		}
+		return nil
+	}
+}
+
+// newPacketDecap is gopacket as most programs use it.
+func newPacketDecap(data []byte) []byte {
+	packet := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.Default)
+	if erspan := packet.Layer(layers.LayerTypeERSPANII); erspan != nil {
+		return erspan.LayerPayload()
+	}
+	return nil
+}
+
+// innerOfIP skips IPv4, GRE with a sequence number and ERSPAN II by hand; nil of
+// anything else.
+func innerOfIP(packet []byte) []byte {
+	const gre, erspan = 8, 8
+	if len(packet) < 20 {
+		return nil
+	}
+	head := int(packet[0]&0xf) * 4
+	if len(packet) < head+gre+erspan || packet[head] != 0x10 || packet[head+2] != 0x88 || packet[head+3] != 0xbe {
+		return nil
+	}
+	return packet[head+gre+erspan:]
+}
