@@ -3,6 +3,7 @@
 GO ?= go
 FUZZTIME ?= 30s
 
+MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help build generate generate-check lint test test-unprivileged fuzz bench bench-quick demo package clean install-tools
 
