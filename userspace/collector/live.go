@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ type Live struct {
 type run struct {
 	start   time.Time
 	nic     *loader.NIC
+	addrs   []netip.Addr // the interface's, when they are the collector's
 	path    *loader.Datapath
 	queues  []*xsk.Queue
 	workers []*receiver
@@ -94,6 +96,7 @@ func (r *run) open(c *Config) (err error) {
 		if addrs, err = r.nic.Addresses(); err != nil {
 			return err
 		}
+		r.addrs = addrs
 	}
 	if err := r.openQueues(c); err != nil {
 		return err
@@ -201,11 +204,25 @@ func (r *run) wait(ctx, broken context.Context) error {
 		case <-r.limit.enough:
 			return nil
 		case <-tick.C:
-			if err := r.offset.Refresh(); err != nil {
+			if err := errors.Join(r.offset.Refresh(), r.follow()); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// follow makes addresses that the interface has gained the collector's, and
+// those it has lost not.
+func (r *run) follow() error {
+	if r.addrs == nil {
+		return nil // they were given, or every address is the collector's
+	}
+	now, err := r.nic.Addresses()
+	if err != nil || slices.Equal(now, r.addrs) {
+		return err
+	}
+	r.addrs = now
+	return r.path.SetCollectors(now)
 }
 
 // books gives a feed's figures, times in UTC.
@@ -225,7 +242,7 @@ func (r *run) close() error {
 		errs = append(errs, q.Close())
 	}
 	if r.path != nil {
-		errs = append(errs, r.path.Detach())
+		errs = append(errs, r.path.Close())
 	}
 	if r.nic != nil {
 		errs = append(errs, r.guard.Raise(r.nic.Close))
