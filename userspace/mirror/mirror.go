@@ -108,8 +108,8 @@ type Sender struct {
 	mu     sync.Mutex // guards what follows
 	engine engine     // socket or live
 	begun  time.Time
-	ended  time.Time
 	before counters // of the device, when Run began
+	final  *Stats   // when Run has ended
 	closed bool
 }
 
@@ -181,10 +181,11 @@ func (s *Sender) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		err = s.socket.run(ctx)
 	}
-	s.mu.Lock()
-	s.ended = time.Now()
-	s.mu.Unlock()
 	stop()
+	final := s.Stats()
+	s.mu.Lock()
+	s.final = &final
+	s.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("sending on %s: %w", s.cfg.Interface, err)
 	}
@@ -216,18 +217,19 @@ func (s *Sender) report() (stop func()) {
 	}
 }
 
-// Stats is what was sent so far; after Run it is final.
+// Stats is what was sent so far; after Run it is final, also when closed.
 func (s *Sender) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	stats := s.engine.stats()
-	switch {
-	case !s.ended.IsZero():
-		stats.Elapsed = s.ended.Sub(s.begun)
-	case !s.begun.IsZero():
-		stats.Elapsed = time.Since(s.begun)
+	if s.final != nil {
+		return s.final.clone()
 	}
-	if now, err := s.device.counters(); err == nil && !s.begun.IsZero() {
+	stats := s.engine.stats()
+	if s.begun.IsZero() {
+		return stats
+	}
+	stats.Elapsed = time.Since(s.begun)
+	if now, err := s.device.counters(); err == nil {
 		stats.DeviceSent = now.sent - s.before.sent
 		stats.DeviceDropped = now.dropped - s.before.dropped
 	}

@@ -542,10 +542,14 @@ func TestSenderLeavesNothing(t *testing.T) {
 					c.Feeds = []mirror.Feed{{Session: session(bpf.EncapERSPAN2, nil), Frames: frames(t, 3)}}
 				})
 				within(t, func() error { return sender.Run(context.Background()) })
+				stats := sender.Stats()
 				for range 2 {
 					if err := sender.Close(); err != nil {
 						t.Error(err)
 					}
+				}
+				if closed := sender.Stats(); closed.Packets != 3 || closed.DeviceSent != 3 || closed.Elapsed != stats.Elapsed {
+					t.Errorf("stats when closed %+v, want %+v", closed, stats)
 				}
 			}
 			use() // what is opened once per process is open now
