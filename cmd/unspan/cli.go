@@ -27,12 +27,15 @@ func terminal() env {
 // commands is the command line. Verbs change the state of the machine while
 // they run; nouns only look.
 type commands struct {
-	Run     runCommand     `cmd:"" help:"Collect mirror feeds from an interface."`
-	Decap   decapCommand   `cmd:"" help:"Take the wrapping off the packets of capture files."`
-	Send    sendCommand    `cmd:"" help:"Mirror the packets of a capture file: a feed generator."`
-	Check   checkCommand   `cmd:"" help:"Say what this kernel, interface and user can do, each with its cure."`
-	Demo    demoCommand    `cmd:"" help:"Show the whole way in two network namespaces of its own."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Run      runCommand      `cmd:"" help:"Collect mirror feeds from an interface."`
+	Decap    decapCommand    `cmd:"" help:"Take the wrapping off the packets of capture files."`
+	Send     sendCommand     `cmd:"" help:"Mirror the packets of a capture file: a feed generator."`
+	Sessions sessionsCommand `cmd:"" help:"Print the feeds of a running collector, with their rates."`
+	Stats    statsCommand    `cmd:"" help:"Print the ledger of a running collector."`
+	Policy   policyCommand   `cmd:"" help:"Check, try, apply and show what becomes of which frames."`
+	Check    checkCommand    `cmd:"" help:"Say what this kernel, interface and user can do, each with its cure."`
+	Demo     demoCommand     `cmd:"" help:"Show the whole way in two network namespaces of its own."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 // errFound is returned by commands whose answer is no: it sets the exit code

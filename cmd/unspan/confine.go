@@ -28,6 +28,9 @@ func (r *runCommand) guard(log *slog.Logger) (*privilege.Guard, error) {
 	if dir := r.writeFlags.folder(); dir != "" {
 		c.Write = []string{dir}
 	}
+	if path := controlPath(r.Control, r.Interface); path != "" {
+		c.Remove = []string{filepath.Dir(path)}
+	}
 	if r.WebConfig != "" {
 		files, err := webFiles(r.WebConfig)
 		if err != nil {

@@ -104,7 +104,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	}
 	out := t.TempDir()
 	s := serve(t, l, "-w", out, "--rotate-size", "16K", "--keep", "3")
-	feed(t, l, 500)
+	sendFeed(t, l, 500)
 	process := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
 	const (
 		dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
@@ -122,7 +122,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	if offload(t, l, false) {
 		t.Error("tags are taken off while packets are received")
 	}
-	feed(t, l, 500)
+	sendFeed(t, l, 500)
 	if ledger := s.stop(); !strings.Contains(ledger, "= written") || strings.Contains(ledger, "refuse") {
 		t.Error(ledger)
 	}
@@ -161,7 +161,7 @@ func TestRunIsConfined(t *testing.T) {
 				}
 			}
 			s := serve(t, l, append([]string{"-w", out, "--rotate-size", "16K"}, c.flags...)...)
-			feed(t, l, 300)
+			sendFeed(t, l, 300)
 			await(t, "files", func() bool {
 				files, err := filepath.Glob(out + "/*.pcapng")
 				return err == nil && len(files) > 1
@@ -172,7 +172,7 @@ func TestRunIsConfined(t *testing.T) {
 			if err := os.Symlink(elsewhere, out); err != nil {
 				t.Fatal(err)
 			}
-			feed(t, l, 300)
+			sendFeed(t, l, 300)
 			ledger := s.stop()
 			if got := strings.Contains(ledger, "disk full or failing"); got != c.refused {
 				t.Errorf("refused: %v, want %v: %s", got, c.refused, ledger)

@@ -12,6 +12,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/control"
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/metrics"
 )
@@ -60,7 +61,7 @@ func (f *writeFlags) apply(c *collector.Config) {
 }
 
 func defaults() kong.Vars {
-	return kong.Vars{"accept": bpf.DefaultAccept, "listen": metrics.DefaultListen}
+	return kong.Vars{"accept": bpf.DefaultAccept, "listen": metrics.DefaultListen, "control": control.Path(placeholder)}
 }
 
 // size is a number of bytes as people write it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/control"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/metrics"
 	"github.com/unspan/unspan/userspace/xsk"
@@ -36,7 +37,8 @@ type runCommand struct {
 	WebConfig      string        `placeholder:"FILE" type:"existingfile" help:"TLS and users for --listen, in the form of Prometheus exporter-toolkit."`
 	JSON           bool          `name:"json" help:"Print the ledger as JSON."`
 
-	KeepPrivileges bool `help:"Go on with all privileges when everything is set up, instead of dropping them."`
+	Control        string `default:"${control}" placeholder:"PATH" help:"Socket on which sessions, stats and policy ask; empty: none (${default})."`
+	KeepPrivileges bool   `help:"Go on with all privileges when everything is set up, instead of dropping them."`
 }
 
 func (r *runCommand) collector() (collector.Config, error) {
@@ -75,16 +77,13 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, done := context.WithCancel(ctx)
-	if r.Listen != "" {
-		server, err := metrics.Open(metrics.Config{
-			Listen: r.Listen, WebConfig: r.WebConfig, Log: log, Ready: live.Ready,
-			Collector: metrics.NewCollector(metrics.Build{Version: version()}, live.Snapshot),
-		})
-		if err != nil {
-			done()
-			return err
-		}
-		group.Go(func() error { return server.Run(ctx) })
+	servers, err := r.servers(live, log)
+	if err != nil {
+		done()
+		return err
+	}
+	for _, s := range servers {
+		group.Go(func() error { return s.Run(ctx) })
 	}
 	group.Go(func() error {
 		defer done()
@@ -103,6 +102,37 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 		out = e.stderr
 	}
 	return errors.Join(err, printLedger(out, &snapshot, r.JSON))
+}
+
+// server answers questions while packets are collected.
+type server interface {
+	Run(context.Context) error
+	Close() error
+}
+
+// servers are those that the command line asks for, their addresses taken.
+func (r *runCommand) servers(live *collector.Live, log *slog.Logger) (all []server, err error) {
+	if path := controlPath(r.Control, r.Interface); path != "" {
+		s, err := control.Open(control.Config{Path: path, Ledger: live.Snapshot, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	if r.Listen != "" {
+		s, err := metrics.Open(metrics.Config{
+			Listen: r.Listen, WebConfig: r.WebConfig, Log: log, Ready: live.Ready,
+			Collector: metrics.NewCollector(metrics.Build{Version: version()}, live.Snapshot),
+		})
+		if err != nil {
+			for _, open := range all {
+				err = errors.Join(err, open.Close())
+			}
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // printLedger ends a command that handled packets. A ledger that does not add up

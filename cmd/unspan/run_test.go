@@ -93,8 +93,8 @@ func attached(t *testing.T, l *lab.Lab) (on bool) {
 	return on
 }
 
-// feed mirrors count frames to the collector.
-func feed(t *testing.T, l *lab.Lab, count int) {
+// sendFeed mirrors count frames to the collector.
+func sendFeed(t *testing.T, l *lab.Lab, count int) {
 	t.Helper()
 	s := mirror.DefaultSession(bpf.EncapERSPAN2)
 	s.Source, s.Destination = l.Mirror.IPv4, l.Collector.IPv4
@@ -125,7 +125,7 @@ func feed(t *testing.T, l *lab.Lab, count int) {
 func TestRunIntoPipe(t *testing.T) {
 	l := openLab(t)
 	var said bytes.Buffer
-	collector := exec.Command(program(t), "run", "-i", l.Collector.Link, "-w", "-", "--listen", "")
+	collector := exec.Command(program(t), "run", "-i", l.Collector.Link, "--control", "", "-w", "-", "--listen", "")
 	collector.Stderr = &said
 	pipe, err := collector.StdoutPipe()
 	if err != nil {
@@ -139,7 +139,7 @@ func TestRunIntoPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the program to be attached", func() bool { return attached(t, l) })
-	feed(t, l, 300)
+	sendFeed(t, l, 300)
 	if err := collector.Process.Signal(unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -164,9 +164,9 @@ func TestRunIntoPipe(t *testing.T) {
 func TestKilled(t *testing.T) {
 	l := openLab(t)
 	out := filepath.Join(t.TempDir(), "out.pcapng")
-	collector := start(t, l, exec.Command(program(t), "run", "-i", l.Collector.Link, "-w", out, "--listen", "", "--any-destination"))
+	collector := start(t, l, exec.Command(program(t), "run", "-i", l.Collector.Link, "--control", "", "-w", out, "--listen", "", "--any-destination"))
 	await(t, "the program to be attached", func() bool { return attached(t, l) })
-	feed(t, l, 5000)
+	sendFeed(t, l, 5000)
 	await(t, "packets on disk", func() bool {
 		info, err := os.Stat(out)
 		return err == nil && info.Size() > 100_000
@@ -194,7 +194,7 @@ func TestKilled(t *testing.T) {
 func TestRunServes(t *testing.T) {
 	l := openLab(t)
 	var said bytes.Buffer
-	collector := exec.Command(program(t), "run", "-i", l.Collector.Link, "-w", filepath.Join(t.TempDir(), "out.pcapng"), "--count", "200")
+	collector := exec.Command(program(t), "run", "-i", l.Collector.Link, "--control", "", "-w", filepath.Join(t.TempDir(), "out.pcapng"), "--count", "200")
 	collector.Stderr = &said
 	start(t, l, collector)
 	get := func(path string) (code int, body string) {
@@ -220,13 +220,13 @@ func TestRunServes(t *testing.T) {
 		return code, body
 	}
 	await(t, "readiness", func() bool { code, _ := get("/readyz"); return code == http.StatusOK })
-	feed(t, l, 100)
+	sendFeed(t, l, 100)
 	const series = "unspan_feed_packets_total{"
 	await(t, "the feed's metrics", func() bool {
 		_, body := get("/metrics")
 		return strings.Contains(body, series) && strings.Contains(body, `unspan_output_packets_total{kind="onward",outcome="written"} 100`)
 	})
-	feed(t, l, 100) // the count is reached
+	sendFeed(t, l, 100) // the count is reached
 	if err := collector.Wait(); err != nil {
 		t.Errorf("unspan run: %v: %s", err, &said)
 	}
