@@ -81,6 +81,9 @@ func (b *body) loadIndirect(offset uint32, size int) {
 	b.emit(
 		asm.JGT.Reg(asm.R5, regLength, b.none()),
 		asm.JGT.Imm(asm.R4, maxDirect, b.slow()),
+		// Changes nothing. On a way that no frame can take, older verifiers (6.1) hold
+		// bounds that contradict each other, and lose the pointer; this mends them.
+		asm.And.Imm(asm.R4, maxFrame),
 		asm.Add.Reg(asm.R4, regFrame),
 		asm.Mov.Reg(asm.R5, asm.R4),
 		asm.Add.Imm(asm.R5, int32(size)),
