@@ -33,7 +33,7 @@ func needRoot(t *testing.T) {
 // tiny is a run that shows that everything works, and says nothing of speed.
 func tiny() plan {
 	return plan{
-		loads: []load{load64}, rounds: 1, warm: 30 * time.Millisecond, window: 100 * time.Millisecond, repeat: 1000,
+		loads: []load{load64}, rounds: 1, warm: 50 * time.Millisecond, window: 400 * time.Millisecond, repeat: 1000,
 		lossless: nil, searches: 1, trial: 50 * time.Millisecond, confirm: 60 * time.Millisecond,
 		offlinePackets: 1000, offlineRounds: 1, diskBytes: 8 << 20, diskRounds: 1, growthRounds: 1,
 	}

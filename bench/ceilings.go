@@ -19,16 +19,18 @@ func (b *bench) ceilings(ctx context.Context) error {
 			"of the reading loop", "spread"},
 		Note: "Delivered packets, median of the rounds. Quotients are taken round by round. One feed, ERSPAN II, veth native, AF_XDP copy mode; generator and NAPI on CPU 0, receiver on CPU 1.",
 	}
+	picture := chart{Name: "ceilings", Title: rates.Title, Unit: "Mpps"}
 	for _, l := range b.plan.loads {
-		if err := b.ceiling(ctx, l, &rates); err != nil {
+		if err := b.ceiling(ctx, l, &rates, &picture); err != nil {
 			return err
 		}
 	}
 	b.report.add(rates)
+	b.report.draw(picture)
 	return nil
 }
 
-func (b *bench) ceiling(ctx context.Context, l load, rates *table) error {
+func (b *bench) ceiling(ctx context.Context, l load, rates *table, picture *chart) error {
 	contenders := b.wanted([]task{{Receiver: bareLoop}, {Receiver: readingLoop}, b.pipeline()})
 	o := offer{Load: l, Warm: b.plan.warm, Window: b.plan.window}
 	for i, t := range contenders {
@@ -58,6 +60,7 @@ func (b *bench) ceiling(ctx context.Context, l load, rates *table) error {
 			name = fmt.Sprintf("%s, %d frames", name, t.Frames)
 		}
 		of := r.over(rate[readingLoop])
+		picture.add(l.Title, t.Receiver, r.median()/1e6)
 		rates.row(l.Title, name,
 			mega(r.median()), scaled(r, 1e-6).spread("%.2f"),
 			fmt.Sprintf("%.1f", r.median()*l.mean()*8/1e9),

@@ -8,7 +8,6 @@ import (
 // point is one measurement of a series: the whole way under some load.
 type point struct {
 	label   string
-	value   float64
 	load    load
 	workers int
 }
@@ -24,22 +23,22 @@ func (b *bench) growthSeries() []series {
 	size := series{name: "frame size", what: "inner bytes"}
 	for _, n := range []int{64, 128, 256, 512, 1024, 1400} {
 		l := load{Title: fmt.Sprintf("%d bytes", n), Sizes: []int{n}}
-		size.points = append(size.points, point{fmt.Sprint(n), float64(n), l, 1})
+		size.points = append(size.points, point{fmt.Sprint(n), l, 1})
 	}
 	feeds := series{name: "feeds", what: "feeds"}
 	for _, n := range []int{1, 16, 256, 4096} {
 		l := load{Title: fmt.Sprintf("%d feeds", n), Sizes: load64.Sizes, Flows: 2048, Feeds: n}
-		feeds.points = append(feeds.points, point{fmt.Sprint(n), float64(n), l, 1})
+		feeds.points = append(feeds.points, point{fmt.Sprint(n), l, 1})
 	}
 	flows := series{name: "flows", what: "inner flows"}
 	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
 		l := load{Title: fmt.Sprintf("%d flows", n), Sizes: load64.Sizes, Flows: n}
-		flows.points = append(flows.points, point{fmt.Sprint(n), float64(n), l, 1})
+		flows.points = append(flows.points, point{fmt.Sprint(n), l, 1})
 	}
 	workers := series{name: "workers", what: "workers, all on one CPU"}
 	for _, n := range []int{1, 2, 4} {
 		l := load{Title: fmt.Sprintf("%d workers", n), Sizes: load64.Sizes}
-		workers.points = append(workers.points, point{fmt.Sprint(n), float64(n), l, n})
+		workers.points = append(workers.points, point{fmt.Sprint(n), l, n})
 	}
 	return []series{size, feeds, flows, workers}
 }
@@ -51,6 +50,7 @@ func (b *bench) growth(ctx context.Context) error {
 		Columns: []string{"of", "number", "Mpps", "spread", "ns per packet", "CPU ns per packet", "lost %"},
 		Note:    "64 inner bytes where nothing else is said, offered as fast as the generator goes. Nanoseconds per packet are the time from one delivered packet to the next, generator included; CPU nanoseconds are those of the receiver and its softirq. The table of frames that the generator copies from grows with flows, so that series shows the generator's cache misses too.",
 	}
+	picture := chart{Name: "growth", Title: "The whole way, with more of one thing at a time", Unit: "Mpps"}
 	for _, s := range b.growthSeries() {
 		rates, costs, losses := make([]sample, len(s.points)), make([]sample, len(s.points)), make([]sample, len(s.points))
 		for range b.plan.growthRounds {
@@ -68,10 +68,12 @@ func (b *bench) growth(ctx context.Context) error {
 		}
 		for i, p := range s.points {
 			r := rates[i]
+			picture.add(s.what, p.label, r.median()/1e6)
 			t.row(s.name, p.label, mega(r.median()), scaled(r, 1e-6).spread("%.2f"),
 				fmt.Sprintf("%.0f", 1e9/max(r.median(), 1)), fmt.Sprintf("%.0f", costs[i].median()), fmt.Sprintf("%.3f", losses[i].median()))
 		}
 	}
 	b.report.add(t)
+	b.report.draw(picture)
 	return nil
 }

@@ -41,12 +41,14 @@ func (b *bench) lossless(ctx context.Context) error {
 		Columns: []string{"inner frames", "receiver", "Mpps", "spread", "Gbit/s inner", "lost", "CPU s per million", "of it softirq", "memory MB", "written MB"},
 		Note:    "Highest rate at which less than 0.001 % is lost, by binary search to 3 %; median of the rounds, and the rest at that rate. CPU seconds are those of the receiver and of softirq on the CPU that receives, not those of the generator.",
 	}
+	picture := chart{Name: "lossless", Title: "Highest rate without loss", Unit: "Mpps"}
 	for _, l := range b.plan.lossless {
-		if err := b.losslessOf(ctx, l, &t); err != nil {
+		if err := b.losslessOf(ctx, l, &t, &picture); err != nil {
 			return err
 		}
 	}
 	b.report.add(t)
+	b.report.draw(picture)
 	return nil
 }
 
@@ -57,7 +59,7 @@ type best struct {
 	last  outcome
 }
 
-func (b *bench) losslessOf(ctx context.Context, l load, t *table) error {
+func (b *bench) losslessOf(ctx context.Context, l load, t *table, picture *chart) error {
 	receivers := b.wanted(append([]task{b.pipeline()}, b.peers()...))
 	found := map[string]*best{}
 	for round := range b.plan.searches {
@@ -76,6 +78,7 @@ func (b *bench) losslessOf(ctx context.Context, l load, t *table) error {
 	for _, r := range receivers {
 		f := found[r.Receiver]
 		rate := f.rates.median()
+		picture.add(l.Title, r.Receiver, rate/1e6)
 		t.row(l.Title, r.Receiver, mega(rate), scaled(f.rates, 1e-6).spread("%.2f"),
 			fmt.Sprintf("%.1f", rate*l.mean()*8/1e9),
 			fmt.Sprint(f.last.Sent.Frames-min(f.last.Sent.Frames, f.last.Whole.Frames)),

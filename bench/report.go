@@ -21,6 +21,8 @@ type report struct {
 	Goals   []judgement        `json:"goals"`
 	Absent  map[string]string  `json:"absent"` // what was asked for and not measured, and why
 	Tables  []table            `json:"tables"`
+
+	charts []chart
 }
 
 // table is figures for people.
@@ -41,6 +43,7 @@ func newReport(command string) *report {
 	}
 }
 
+func (r *report) draw(c chart)                     { r.charts = append(r.charts, c) }
 func (r *report) add(t table)                      { r.Tables = append(r.Tables, t) }
 func (r *report) figure(name string, v float64)    { r.Figures[name] = v }
 func (r *report) absent(name string, cause string) { r.Absent[name] = cause }
@@ -117,6 +120,12 @@ What one run measured, on one machine. [docs/performance.md](../docs/performance
 `, r.Date.Format(time.RFC3339), "`"+r.Command+"`", r.Machine.CPUs, r.Machine.CPU, r.Machine.Memory, r.Machine.Kernel, r.Machine.Go, r.Machine.Load, r.Mode)
 	for _, t := range append(conclusions, r.Tables...) {
 		t.markdown(&b)
+	}
+	for _, c := range r.charts {
+		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", c.Title, c.Name)
+		if err := os.WriteFile(filepath.Join(dir, c.Name+".svg"), []byte(c.svg()), 0o644); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(b.String()), 0o644)
 }

@@ -43,6 +43,9 @@ func TestWrite(t *testing.T) {
 	one := table{Title: "Some", Columns: []string{"a", "b"}, Note: "So it was."}
 	one.row("1", "2")
 	r.add(one)
+	picture := chart{Name: "rates", Title: "Rates", Unit: "Mpps"}
+	picture.add("64 bytes", "one", 1)
+	r.draw(picture)
 	dir := t.TempDir()
 	if err := r.write(dir); err != nil {
 		t.Fatal(err)
@@ -59,6 +62,9 @@ func TestWrite(t *testing.T) {
 		back.Machine != r.Machine || back.Command != r.Command || len(back.Tables) != 1 {
 		t.Errorf("results.json says %+v, the report %+v", back, r)
 	}
+	if drawn, err := os.ReadFile(filepath.Join(dir, "rates.svg")); err != nil || string(drawn) != picture.svg() {
+		t.Errorf("the chart is not what was drawn: %v", err)
+	}
 	text, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +73,7 @@ func TestWrite(t *testing.T) {
 		r.Machine.CPU, r.Machine.Kernel, "`unspan-bench -write`", r.Mode,
 		"| worker_ns_64 | 150.5 | at most 200 | reached |",
 		"| Suricata | suricata is not installed |",
-		"| a | b |\n| ---: | ---: |\n| 1 | 2 |\n\nSo it was.\n",
+		"| a | b |\n| ---: | ---: |\n| 1 | 2 |\n\nSo it was.\n", "![Rates](rates.svg)",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("RESULTS.md lacks %q", want)
