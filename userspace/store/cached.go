@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"os"
 
 	"github.com/unspan/unspan/pcapng"
@@ -27,13 +26,12 @@ type cached struct {
 	end  int64
 }
 
-func (f *cached) append(blocks []byte, _ bool) error {
-	err := f.write(blocks)
-	if err != nil {
-		return errors.Join(err, f.file.Truncate(f.end))
+func (f *cached) append(blocks []byte, _ bool) (int, error) {
+	if err := f.write(blocks); err != nil {
+		return 0, undo(f.file, f.end, err)
 	}
 	f.end += int64(len(blocks))
-	return nil
+	return len(blocks), nil
 }
 
 func (f *cached) write(blocks []byte) error {

@@ -55,9 +55,10 @@ type Config struct {
 	Backlog int           // bytes that a lane may have waiting for the writer
 	Flush   time.Duration // packets are handed over at the latest after this
 
-	// Lateness is how much older than now the time of a packet may be when it
-	// is appended after a pause. Several lanes into one file are put in order
-	// of time; a lane without packets holds up the others for so long.
+	// Lateness is how much older than the Tick of a lane that found nothing
+	// its next packet may be: what lies between a packet's time and its being
+	// there to be found. Several lanes into one file are put in order of time,
+	// and one without packets holds up the others for so long.
 	Lateness time.Duration
 
 	// Unordered says that packets of a lane do not come in order of time, such
@@ -78,11 +79,12 @@ type Config struct {
 }
 
 const (
-	chunkInline = 256 << 10 // stays in a core's cache between filling and writing
-	chunkThread = 1 << 20
+	chunkMemory = 256 << 10 // stays in a core's cache between filling and writing
+	chunkPipe   = 1 << 20
+	chunkDisk   = 4 << 20 // keeps a disk busy until the next comes
 
-	// maxChunk keeps a chunk and what the media add to it within a block that
-	// readers take (pcapng.MaxBlock).
+	// A chunk and what media add to it is at times one block to a reader, which
+	// takes no more than pcapng.MaxBlock.
 	minChunk = 4 << 10
 	maxChunk = 8 << 20
 )

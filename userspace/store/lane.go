@@ -35,7 +35,7 @@ type Lane struct {
 	parked bool   // no packet came between two Ticks
 
 	_       [64]byte
-	asleep  atomic.Bool   // parked, for the merger
+	empty   atomic.Uint64 // when parked: no older packet will come; else 0
 	backlog atomic.Uint64 // written by the worker
 	_       [64]byte
 	written atomic.Uint64 // written by the writer, as the rest
@@ -68,13 +68,14 @@ func (l *Lane) Append(id uint32, time uint64, length uint32, flags pcapng.Flags,
 	l.last = time
 }
 
-// Tick tells the lane the time, in nanoseconds of any clock. The worker calls it
-// when it has appended what it had, and at least ten times a second: what has
-// been waiting for longer than Flush is handed over, and the other lanes of a
-// merged file learn that they need not wait for this one.
+// Tick tells the lane the time, in nanoseconds of the packets' clock, as it was
+// before the worker last looked for packets. It calls Tick when it has appended
+// what it found, and at least ten times a second: what has been waiting for
+// longer than Flush is handed over, and the other lanes of a merged file learn
+// up to when this one has shown all there is.
 func (l *Lane) Tick(now uint64) {
 	if l.merged {
-		l.show()
+		l.show(now)
 		return
 	}
 	switch {
@@ -88,7 +89,7 @@ func (l *Lane) Tick(now uint64) {
 
 // show lets the merger see what has been appended, or that nothing has been
 // since the last Tick.
-func (l *Lane) show() {
+func (l *Lane) show(now uint64) {
 	if l.packets != l.ticked {
 		l.ticked = l.packets
 		if l.chunk != nil {
@@ -96,10 +97,8 @@ func (l *Lane) show() {
 		}
 		return
 	}
-	if !l.parked {
-		l.parked, l.limit = true, 0 // the next Append comes to room
-		l.asleep.Store(true)
-	}
+	l.parked, l.limit = true, 0 // the next Append comes to room
+	l.empty.Store(now)
 }
 
 // Close hands over the last packets. It is the worker's last call.
@@ -125,7 +124,7 @@ func (l *Lane) Counters() Counters {
 func (l *Lane) room(n int) bool {
 	if l.parked {
 		l.parked = false
-		l.asleep.Store(false)
+		l.empty.Store(0)
 		if l.chunk != nil {
 			l.limit = cap(l.buf) - spare
 		}

@@ -15,8 +15,9 @@ import (
 type medium interface {
 	// append adds whole blocks, or nothing: after an error the file is what it
 	// was. Full says that blocks fill their chunk, and that the memory behind
-	// them, at least spare bytes, may be used.
-	append(blocks []byte, full bool) error
+	// them, at least spare bytes, may be used. It returns by how many bytes
+	// the file has grown, a filler included.
+	append(blocks []byte, full bool) (int, error)
 
 	// close leaves a file of the blocks that were appended.
 	close() error
@@ -28,12 +29,13 @@ var errBroken = errors.New("output is broken for good")
 // stream is a pipe, a terminal or a device: there is no going back.
 type stream struct{ *os.File }
 
-func (s stream) append(blocks []byte, _ bool) error {
-	if _, err := s.Write(blocks); err != nil {
+func (s stream) append(blocks []byte, _ bool) (int, error) {
+	n, err := s.Write(blocks)
+	if err != nil {
 		// Half a block may have gone out, and nothing can follow it.
-		return fmt.Errorf("%w: %w", errBroken, bare(err))
+		return n, fmt.Errorf("%w: %w", errBroken, bare(err))
 	}
-	return nil
+	return n, nil
 }
 
 func (s stream) close() error { return s.Close() }
@@ -44,7 +46,7 @@ func openStream(path string, header []byte) (medium, error) {
 		return nil, err
 	}
 	s := stream{f}
-	if err := s.append(header, false); err != nil {
+	if _, err := s.append(header, false); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return s, nil
@@ -70,14 +72,14 @@ const (
 // create makes a new file that shows up under its name with the header in it:
 // nobody ever sees a capture without one. It fails with fs.ErrExist rather than
 // touch a file that is there.
-func create(path string, flags int, header []byte) (*os.File, error) {
+func create(path string, header []byte) (*os.File, error) {
 	dir := filepath.Dir(path)
-	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR|flags, fileMode)
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, fileMode)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, fs.ErrNotExist):
 		// The file system has no nameless files (open(2), O_TMPFILE).
-		return createNamed(path, flags, header)
+		return createNamed(path, header)
 	default:
 		return nil, err
 	}
@@ -93,11 +95,11 @@ func create(path string, flags int, header []byte) (*os.File, error) {
 	if errors.Is(err, fs.ErrExist) {
 		return nil, &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	return createNamed(path, flags, header) // no /proc
+	return createNamed(path, header) // no /proc
 }
 
-func createNamed(path string, flags int, header []byte) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|flags, fileMode)
+func createNamed(path string, header []byte) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +110,8 @@ func createNamed(path string, flags int, header []byte) (*os.File, error) {
 }
 
 // overwrite empties the file at path and begins it anew.
-func overwrite(path string, flags int, header []byte) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_TRUNC|os.O_RDWR|flags, 0)
+func overwrite(path string, header []byte) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_TRUNC|os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +124,11 @@ func overwrite(path string, flags int, header []byte) (*os.File, error) {
 func begin(f *os.File, header []byte) error {
 	_, err := f.WriteAt(header, 0)
 	return err
+}
+
+// undo cuts a file where its last good block ends, after a write that failed.
+func undo(f *os.File, end int64, err error) error {
+	return errors.Join(bare(err), f.Truncate(end))
 }
 
 // cure adds what to do about an error that users meet.

@@ -21,7 +21,8 @@ const (
 // It looks into the chunks that lanes are filling, as far as they show them.
 // The oldest packet in sight may go out when no lane can still come with an
 // older one: a lane whose packets are all out comes with nothing older than the
-// last of them, and a lane that is asleep with nothing older than Lateness ago.
+// last of them, and a lane that found nothing with nothing older than Lateness
+// before it looked.
 type merger struct {
 	in      chan *chunk // from lanes: chunks as they are begun, and ends
 	out     chan<- *chunk
@@ -94,16 +95,13 @@ func (m *merger) run() {
 	m.out <- &chunk{end: true}
 }
 
-// look sees what lanes have. The order matters: a lane that is asleep has shown
-// everything before it fell asleep.
+// look sees what lanes have. The order matters: a lane that says it found nothing
+// has shown everything before.
 func (m *merger) look() {
-	now := uint64(time.Now().UnixNano())
 	for i := range m.inlets {
 		n := &m.inlets[i]
-		n.floor = 0
-		if n.lane.asleep.Load() {
-			n.floor = now - min(now, m.late)
-		}
+		empty := n.lane.empty.Load()
+		n.floor = empty - min(empty, m.late)
 	}
 	for len(m.in) > 0 {
 		m.take(<-m.in)

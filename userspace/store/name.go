@@ -27,14 +27,20 @@ func (n *names) next(ns uint64) string {
 	return filepath.Join(n.dir, n.prefix+"-"+at+"-"+number+n.ext)
 }
 
+// hidden is the name of a file that is being made.
+func hidden(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+}
+
 // earlier returns the files of this series that are there already, oldest
-// first, and goes on counting where they end.
+// first, and goes on counting where they end. What was being made when an
+// earlier run was killed is removed.
 func (n *names) earlier() ([]string, error) {
 	entries, err := os.ReadDir(n.dir)
 	if err != nil {
 		return nil, err
 	}
-	pattern := regexp.MustCompile(`^` + regexp.QuoteMeta(n.prefix) +
+	pattern := regexp.MustCompile(`^\.?` + regexp.QuoteMeta(n.prefix) +
 		`-\d{8}T\d{6}\.\d{3}-(\d{5,9})` + regexp.QuoteMeta(n.ext) + `$`)
 	type found struct {
 		path   string
@@ -44,6 +50,12 @@ func (n *names) earlier() ([]string, error) {
 	for _, e := range entries {
 		m := pattern.FindStringSubmatch(e.Name())
 		if m == nil || !e.Type().IsRegular() {
+			continue
+		}
+		if e.Name()[0] == '.' {
+			if err := os.Remove(filepath.Join(n.dir, e.Name())); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		number, _ := strconv.Atoi(m[1]) // the pattern lets only digits in, and few

@@ -23,9 +23,9 @@ type series struct {
 	interval uint64 // number of the interval that the file is for
 	block    []byte // for what is not packets
 
-	kept     []string // files that are finished, oldest first
-	refusing bool     // the last chunk was refused
-	broken   error    // nothing can be written any more
+	kept     []old // files that are finished, oldest first
+	refusing bool  // the last chunk was refused
+	broken   error // nothing can be written any more
 }
 
 // prepare opens a single file and takes stock of a folder. A file with a name of
@@ -41,7 +41,11 @@ func (s *series) prepare() error {
 	if err != nil {
 		return explain("opening output", s.names.dir, err)
 	}
-	s.kept = earlier
+	for _, path := range earlier {
+		if s.store.cfg.Keep > 0 {
+			s.kept = append(s.kept, old{path: path})
+		}
+	}
 	return nil
 }
 
@@ -118,7 +122,7 @@ func (s *series) due(n int, first uint64) bool {
 		return false
 	}
 	limit := s.store.cfg.RotateSize
-	return limit > 0 && s.size+int64(n) > limit || s.number(first) > s.interval
+	return limit > 0 && s.size+int64(paged(n)) > limit || s.number(first) > s.interval
 }
 
 func (s *series) number(time uint64) uint64 {
@@ -130,7 +134,6 @@ func (s *series) number(time uint64) uint64 {
 
 // open begins a file with the section and all interfaces known by now.
 func (s *series) open(first uint64) error {
-	s.trim()
 	interfaces := s.store.known()
 	s.block = pcapng.AppendSection(s.block[:0], s.store.cfg.Section)
 	for _, i := range interfaces {
@@ -141,7 +144,7 @@ func (s *series) open(first uint64) error {
 		if s.names != nil {
 			path = s.names.next(first)
 		}
-		file, err := s.store.target.open(path, s.names != nil, s.block)
+		file, err := s.begin(path)
 		if errors.Is(err, fs.ErrExist) && s.names != nil {
 			continue // another's: the number counts on
 		}
@@ -155,6 +158,38 @@ func (s *series) open(first uint64) error {
 	s.store.files.Add(1)
 	s.store.size.Add(uint64(len(s.block)))
 	return nil
+}
+
+// begin opens the file at path: in the memory of an old one that Keep has no
+// room for, or anew.
+func (s *series) begin(path string) (medium, error) {
+	s.release(func(m *mapped) bool { return m.gone() })
+	keep := s.store.cfg.Keep
+	for keep > 0 && len(s.kept) >= keep {
+		if s.store.target.memory {
+			file, err := recycle(s.kept[0], path, s.block)
+			if err == nil {
+				s.kept = s.kept[1:]
+				return file, nil
+			}
+			s.kept[0].mapped = nil // closed
+		}
+		if !s.store.discard(s.kept[0].path) {
+			break
+		}
+		s.kept = s.kept[1:]
+	}
+	return s.store.target.open(path, s.names != nil, s.block)
+}
+
+// release closes those old files that are still mapped and of which is says so.
+func (s *series) release(is func(*mapped) bool) {
+	for i := range s.kept {
+		if m := s.kept[i].mapped; m != nil && is(m) {
+			s.store.note(m.abandon())
+			s.kept[i].mapped = nil
+		}
+	}
 }
 
 // declare adds the interfaces that were added since the file began.
@@ -175,15 +210,20 @@ func (s *series) declare() error {
 }
 
 func (s *series) append(blocks []byte, full bool) error {
-	if err := s.file.append(blocks, full); err != nil {
+	grown, err := s.file.append(blocks, full)
+	if err != nil {
+		if errors.Is(err, errChanged) {
+			s.store.note(s.file.close())
+			s.file = nil // the next packet begins another
+		}
 		err = explain("writing output", s.path, err)
 		if errors.Is(err, errBroken) {
 			s.broken = err
 		}
 		return err
 	}
-	s.size += int64(len(blocks))
-	s.store.size.Add(uint64(len(blocks)))
+	s.size += int64(grown)
+	s.store.size.Add(uint64(grown))
 	return nil
 }
 
@@ -192,25 +232,34 @@ func (s *series) finish() {
 	if s.file == nil {
 		return
 	}
-	err := s.statistics()
-	if e := s.file.close(); e != nil {
-		err = errors.Join(err, explain("finishing output", s.path, e))
+	s.store.note(s.statistics())
+	o := old{path: s.path}
+	var err error
+	m, ok := s.file.(*mapped)
+	if ok && s.store.cfg.Keep > 0 && s.retired() < maxRetired {
+		o.mapped = m
+		err = m.retire()
+	} else {
+		err = s.file.close()
 	}
-	s.store.note(err)
+	if err != nil {
+		s.store.note(explain("finishing output", s.path, err))
+	}
 	s.file = nil
-	s.kept = append(s.kept, s.path)
+	if s.store.cfg.Keep > 0 {
+		s.kept = append(s.kept, o)
+	}
 }
 
-// trim makes room for the file that is opened next.
-func (s *series) trim() {
-	keep := s.store.cfg.Keep
-	if keep == 0 {
-		s.kept = nil
-		return
+// retired is how many old files are still mapped.
+func (s *series) retired() int {
+	n := 0
+	for _, o := range s.kept {
+		if o.mapped != nil {
+			n++
+		}
 	}
-	for len(s.kept) >= keep && s.store.discard(s.kept[0]) {
-		s.kept = s.kept[1:]
-	}
+	return n
 }
 
 func (s *series) statistics() error {

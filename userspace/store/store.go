@@ -23,6 +23,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -94,10 +95,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.New("output configuration: writer inline: several lanes into one file are merged by a thread")
 	}
 	if s.cfg.Chunk == 0 {
-		s.cfg.Chunk = chunkThread
-		if inline {
-			s.cfg.Chunk = chunkInline
-		}
+		s.cfg.Chunk = target.chunk()
 	}
 	if limit := cfg.RotateSize / 4; limit > 0 {
 		s.cfg.Chunk = min(s.cfg.Chunk, int(limit)&^(minChunk-1))
@@ -204,7 +202,7 @@ func (s *Store) Run() error {
 	}
 	keeper.Go(func() {
 		for path := range s.discards {
-			if err := os.Remove(path); err != nil {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				s.note(explain("removing old output", path, err))
 			}
 		}
@@ -233,6 +231,7 @@ func (s *Store) end() {
 	s.once.Do(func() {
 		for _, w := range s.writers {
 			w.series.finish()
+			w.series.release(func(*mapped) bool { return true })
 		}
 		close(s.discards)
 	})

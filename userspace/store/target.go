@@ -69,14 +69,31 @@ func (t *target) open(path string, fresh bool, header []byte) (medium, error) {
 	if t.stream {
 		return openStream(path, header)
 	}
-	f, err := create(path, 0, header)
+	f, err := create(path, header)
 	if errors.Is(err, fs.ErrExist) && !fresh {
-		f, err = overwrite(path, 0, header)
+		f, err = overwrite(path, header)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if t.memory {
+		return openMapped(f, int64(len(header)), int64(len(header)))
+	}
+	if d, err := openDirect(f, header); err == nil {
+		return d, nil
+	}
 	return &cached{file: f, end: int64(len(header))}, nil
+}
+
+// chunk is how much is written at a time.
+func (t *target) chunk() int {
+	switch {
+	case t.stream:
+		return chunkPipe
+	case t.memory:
+		return chunkMemory
+	}
+	return chunkDisk
 }
 
 // names are those of the series of a lane; nil for a single file.
