@@ -161,7 +161,7 @@ func (r *run) hire(c *Config, addrs []netip.Addr) error {
 			if err != nil {
 				return err
 			}
-			r.workers = append(r.workers, &receiver{worker: w, socket: s, ending: &r.ending})
+			r.workers = append(r.workers, &receiver{worker: w, socket: s, offset: r.offset, ending: &r.ending})
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/pcapng"
+	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/store"
 )
@@ -37,6 +38,7 @@ func openOutput(c *Config, lanes int, books func(feed uint32) (bpf.FeedState, bo
 	o := &output{lanes: lanes, books: books, owners: map[uint32]uint32{}, done: make(chan struct{})}
 	s := c.Store
 	s.Lanes = lanes
+	s.Unordered = c.Timestamps == clock.Sender // such times may go backwards
 	s.Section = section(c.Version)
 	s.Statistics = o.statistics
 	var err error

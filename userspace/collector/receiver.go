@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/xsk"
 )
 
@@ -16,13 +17,14 @@ import (
 type receiver struct {
 	*worker
 	socket *xsk.Socket
+	offset *clock.Offset
 	ending *atomic.Bool // detached: end when the ring is empty
 	warmed byte
 }
 
 const (
-	batch   = 64                     // frames borrowed at a time
-	patient = 100 * time.Millisecond // a receiver looks up from its ring at least so often
+	batch   = 64                    // frames borrowed at a time
+	patient = 10 * time.Millisecond // a receiver looks up from its ring at least so often
 )
 
 // run takes frames from the socket until the end, on a thread of its own.
@@ -36,6 +38,7 @@ func (r *receiver) run(index int) error {
 	}
 	var frames [batch][]byte
 	for {
+		now := mono.now() // before the look: what comes later is newer
 		n := r.socket.Receive(frames[:])
 		r.warm(frames[:n])
 		for _, buf := range frames[:n] {
@@ -43,7 +46,7 @@ func (r *receiver) run(index int) error {
 		}
 		r.socket.Release()
 		r.publish()
-		r.tick(mono.now())
+		r.tick(now, r.offset.UTC(now), n == 0)
 		if n > 0 {
 			continue
 		}

@@ -33,7 +33,6 @@ type worker struct {
 	out     *output
 	lane    *store.Lane // nil when nothing is written
 	flows   *flow.Table // nil when no flows are rebuilt
-	latest  uint64      // time of the newest packet in flows
 	limit   *limit
 	scratch []byte // of tagged
 
@@ -131,7 +130,6 @@ func (w *worker) deliver(rec *bpf.Record, data []byte) {
 	t := w.stamper.Time(rec, &s.clock)
 	if w.flows != nil {
 		w.flows.Observe(rec, f.Data, int(f.Length), t)
-		w.latest = t
 	}
 	if w.lane == nil {
 		w.counts.unasked++
@@ -178,15 +176,19 @@ func flags(r uint32) (f pcapng.Flags) {
 	return f
 }
 
-// tick lets what waits for time to pass know that it does: now is of the clock
-// of the records.
-func (w *worker) tick(now uint64) {
+// tick lets what waits for time to pass know that it does. now is of the clock
+// of the records, utc of that of the packets written; idle: there was nothing.
+func (w *worker) tick(now, utc uint64, idle bool) {
 	w.parts.Expire(now)
-	if w.flows != nil {
+	switch {
+	case w.flows == nil:
+	case idle:
+		w.flows.Tick(utc)
+	default:
 		w.flows.Flush()
 	}
 	if w.lane != nil {
-		w.lane.Tick(now)
+		w.lane.Tick(utc)
 	}
 }
 
