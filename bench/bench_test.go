@@ -34,7 +34,7 @@ func needRoot(t *testing.T) {
 func tiny() plan {
 	return plan{
 		loads: []load{load64}, rounds: 1, warm: 50 * time.Millisecond, window: 400 * time.Millisecond, repeat: 1000,
-		lossless: nil, searches: 1, trial: 50 * time.Millisecond, confirm: 60 * time.Millisecond,
+		lossless: nil, searches: 1, precision: 0.3, trial: 50 * time.Millisecond, confirm: 60 * time.Millisecond,
 		offlinePackets: 1000, offlineRounds: 1, diskBytes: 8 << 20, diskRounds: 1, growthRounds: 1,
 	}
 }

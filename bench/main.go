@@ -38,6 +38,7 @@ type plan struct {
 	// Of the search for the rate without loss.
 	lossless       []load
 	searches       int
+	precision      float64
 	trial, confirm time.Duration
 
 	offlinePackets, offlineRounds int
@@ -52,14 +53,14 @@ func full() plan {
 		repeat:         500_000,
 		lossless:       []load{load64, load1400, loadIMIX},
 		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3,
-		searches: 3, trial: 600 * time.Millisecond, confirm: 1500 * time.Millisecond,
+		searches: 3, precision: 0.04, trial: 400 * time.Millisecond, confirm: 1200 * time.Millisecond,
 	}
 }
 
 func quick() plan {
 	p := full()
 	p.loads, p.rounds, p.window = []load{load64, load1400}, 3, 300*time.Millisecond
-	p.lossless, p.searches, p.confirm = p.loads, 1, 800*time.Millisecond
+	p.lossless, p.searches, p.precision, p.confirm = p.loads, 1, 0.06, 800*time.Millisecond
 	p.offlinePackets, p.offlineRounds, p.diskBytes, p.diskRounds = 100_000, 1, 512<<20, 1
 	p.repeat = 200_000
 	return p
@@ -166,7 +167,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 		b.only = briefReceivers
 	}
 	if *rounds > 0 {
-		b.plan.rounds = *rounds
+		b.plan.rounds, b.plan.searches, b.plan.growthRounds = *rounds, *rounds, *rounds
 	}
 	if *loads != "" {
 		if b.plan.loads, err = chooseLoads(*loads); err != nil {
