@@ -17,10 +17,10 @@ func unspan(t *testing.T, stdin string, args ...string) (code int, stdout, stder
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "run", "decap", "send", "check", "demo", "version"} {
+	for _, command := range []string{"", "run", "decap", "send", "sessions", "stats", "policy show", "policy apply", "policy check", "policy test", "check", "demo", "version"} {
 		args := []string{"--help"}
 		if command != "" {
-			args = []string{command, "--help"}
+			args = append(strings.Fields(command), "--help")
 		}
 		code, out, _ := unspan(t, "", args...)
 		if code != 0 || !strings.Contains(out, "Usage: unspan "+command) {
@@ -59,7 +59,7 @@ func TestErrors(t *testing.T) {
 		{"no such command", []string{"sniff"}, 2, "unexpected argument sniff"},
 		{"no such flag", []string{"decap", "--frob", "x"}, 2, "unknown flag --frob"},
 		{"no interface given", []string{"run"}, 2, "missing flags: --interface"},
-		{"no such interface", []string{"run", "-i", "nosuchif0", "--listen", ""}, 1, "there is none of that name: ip -br link lists them"},
+		{"no such interface", []string{"run", "-i", "nosuchif0", "--listen", "", "--control", ""}, 1, "there is none of that name: ip -br link lists them"},
 		{"no such encapsulation", []string{"decap", "--accept", "erspan4", feedCapture}, 1, "no such encapsulation: there are erspan1"},
 		{"no such file", []string{"decap", "/nonexistent/x.pcap"}, 1, "opening capture: open /nonexistent/x.pcap: no such file"},
 		{"not a capture", []string{"decap", write(t, "x.pcap", "#!/bin/sh\necho hello\n")}, 1, "x.pcap: reading capture"},
@@ -70,12 +70,20 @@ func TestErrors(t *testing.T) {
 		{"keep without rotation", []string{"decap", "-w", filepath.Join(t.TempDir(), "x"), "--keep", "3", feedCapture}, 1, "needs a rotate size or a rotate interval"},
 		{"bad size", []string{"decap", "-w", "x", "--rotate-size", "3Q", feedCapture}, 2, "is not a size"},
 		{"copy and zero-copy", []string{"run", "-i", "lo", "--copy", "--zero-copy", "always"}, 1, "exclude each other"},
-		{"public listener", []string{"run", "-i", "lo", "--listen", "0.0.0.0:9477"}, 1, "listening on 0.0.0.0:9477"},
+		{"public listener", []string{"run", "-i", "lo", "--control", "", "--listen", "0.0.0.0:9477"}, 1, "listening on 0.0.0.0:9477"},
 		{"configuration: unknown key", []string{"run", "-c", write(t, "c.yaml", "interface: lo\nworkerz: 3\n")}, 2, "c.yaml:2: \"workerz\" is no flag"},
 		{"configuration: twice", []string{"run", "-c", write(t, "c.yaml", "interface: lo\ninterface: lo\n")}, 2, "c.yaml:2"},
 		{"configuration: not flags", []string{"run", "-c", write(t, "c.yaml", "- lo\n")}, 2, "want flags as"},
-		{"configuration is used", []string{"run", "-c", write(t, "c.yaml", "interface: nosuchif0\nlisten: ''\nexporter: [192.0.2.0/24]\n")}, 1, "finding interface nosuchif0"},
-		{"flags come first", []string{"run", "-c", write(t, "c.yaml", "interface: lo\nlisten: ''\n"), "-i", "nosuchif1"}, 1, "finding interface nosuchif1"},
+		{"configuration is used", []string{"run", "-c", write(t, "c.yaml", "interface: nosuchif0\ncontrol: ''\nlisten: ''\nexporter: [192.0.2.0/24]\n")}, 1, "finding interface nosuchif0"},
+		{"flags come first", []string{"run", "-c", write(t, "c.yaml", "interface: lo\ncontrol: ''\nlisten: ''\n"), "-i", "nosuchif1"}, 1, "finding interface nosuchif1"},
+		{"no place for the control socket", []string{"run", "-i", "lo", "--listen", "", "--control", "/nonexistent/a/b.sock"}, 1, "name another socket with --control, or none with --control=''"},
+		{"nobody to ask", []string{"stats", "--control", "/nonexistent/eth1.sock"}, 1, "no collector answers on /nonexistent/eth1.sock: start one: unspan run -i eth1"},
+		{"nobody to ask for an interface", []string{"sessions", "-i", "nosuchif0"}, 1, "start one: unspan run -i nosuchif0"},
+		{"policy: nobody to tell", []string{"policy", "apply", "--control", "/nonexistent/eth1.sock", write(t, "p.yaml", "rules: []\n")}, 1, "no collector answers"},
+		{"policy: no such file", []string{"policy", "check", "/nonexistent/p.yaml"}, 1, "/nonexistent/p.yaml"},
+		{"policy: nothing to send", []string{"policy", "apply", "--control", "/nonexistent/eth1.sock", "/nonexistent/p.yaml"}, 1, "reading policy: open /nonexistent/p.yaml"},
+		{"policy: unknown key", []string{"policy", "check", write(t, "p.yaml", "rulez: []\n")}, 1, "p.yaml:1:"},
+		{"policy: no such capture", []string{"policy", "test", write(t, "p.yaml", "rules: []\n"), "/nonexistent/x.pcap"}, 1, "opening capture: open /nonexistent/x.pcap"},
 		{"send: no destination", []string{"send", "-i", "lo", "--pcap", feedCapture}, 1, "name the collector's address"},
 		{"send: bad rate", []string{"send", "-i", "lo", "--pcap", feedCapture, "--destination", "127.0.0.1", "--destination-mac", "00:00:5e:00:53:01", "--rate", "fast"}, 1, `rate "fast"`},
 	} {

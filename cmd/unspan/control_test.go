@@ -2,16 +2,23 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
 
+	"github.com/unspan/unspan/userspace/control"
 	"github.com/unspan/unspan/userspace/lab"
 )
 
@@ -22,16 +29,20 @@ type service struct {
 	cmd  *exec.Cmd
 	out  bytes.Buffer // standard output
 	said bytes.Buffer // standard error, to be read when it has ended
+
+	socket string // to ask it
 }
 
 // serve starts it and returns when it collects.
 func serve(t *testing.T, l *lab.Lab, args ...string) *service {
 	t.Helper()
 	s := &service{t: t, lab: l}
-	s.cmd = exec.Command(program(t), append([]string{"run", "-i", l.Collector.Link, "--listen", ""}, args...)...)
+	s.socket = filepath.Join(t.TempDir(), "control", l.Collector.Link+".sock")
+	s.cmd = exec.Command(program(t), append([]string{"run", "-i", l.Collector.Link, "--listen", "", "--control", s.socket}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.said
 	start(t, l, s.cmd)
-	await(t, "the program to be attached", func() bool { return attached(t, l) })
+	client := control.NewClient(s.socket)
+	await(t, "answers", func() bool { return client.Stats(t.Context(), io.Discard, false) == nil })
 	return s
 }
 
@@ -67,6 +78,9 @@ func (s *service) stop() string {
 	}
 	if attached(s.t, s.lab) {
 		s.t.Error("the program is still attached")
+	}
+	if _, err := os.Lstat(s.socket); err == nil {
+		s.t.Error("the control socket is still there")
 	}
 	return s.out.String()
 }
@@ -106,10 +120,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	s := serve(t, l, "-w", out, "--rotate-size", "16K", "--keep", "3")
 	sendFeed(t, l, 500)
 	process := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
-	const (
-		dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
-	)
-	await(t, "privileges to be dropped", func() bool { return s.status(process, "CapEff") == "CapEff=0000000000000000" })
+	const dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
 	threads, err := filepath.Glob(process + "/task/*")
 	if err != nil || len(threads) < 2 {
 		t.Fatalf("threads %v, %v", threads, err)
@@ -182,5 +193,189 @@ func TestRunIsConfined(t *testing.T) {
 				t.Errorf("elsewhere are %d files, %v", len(files), err)
 			}
 		})
+	}
+}
+
+// The running collector says what it has, to who asks.
+func TestAsk(t *testing.T) {
+	l := openLab(t)
+	s := serve(t, l)
+	code, stdout, stderr := unspan(t, "", "sessions", "--control", s.socket)
+	if code != 0 || stdout != "collector0, native: no mirror feed has come yet.\n" {
+		t.Errorf("sessions: exit code %d: %s%s", code, stdout, stderr)
+	}
+	sendFeed(t, l, 300)
+	name := l.Mirror.IPv4.String() + "/erspan2/1"
+	type reply struct {
+		Feeds []struct {
+			Name    string
+			Packets uint64
+		}
+		Sessions []struct {
+			Name    string
+			Packets uint64
+			Rate    float64 `json:"packets_per_second"`
+		}
+		Adds bool `json:"adds_up"`
+	}
+	ask := func(args ...string) (r reply) {
+		t.Helper()
+		code, stdout, stderr := unspan(t, "", append(args, "--json", "--control", s.socket)...)
+		if code != 0 {
+			t.Fatalf("%v: exit code %d: %s", args, code, stderr)
+		}
+		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, stdout)
+		}
+		return r
+	}
+	if r := ask("sessions"); len(r.Sessions) != 1 || r.Sessions[0].Name != name || r.Sessions[0].Packets != 300 || r.Sessions[0].Rate <= 0 {
+		t.Errorf("sessions: %+v", r)
+	}
+	if r := ask("stats"); len(r.Feeds) != 1 || r.Feeds[0].Name != name || r.Feeds[0].Packets != 300 || !r.Adds {
+		t.Errorf("stats: %+v", r)
+	}
+	code, stdout, stderr = unspan(t, "", "stats", "--control", s.socket)
+	if code != 0 || !strings.Contains(stdout, name) || !strings.Contains(stdout, "still running") {
+		t.Errorf("stats: exit code %d: %s%s", code, stdout, stderr)
+	}
+	// A second one on the same socket is refused, and harms nothing.
+	code, _, stderr = unspan(t, "", "run", "-i", "lo", "--listen", "", "--control", s.socket)
+	if want := fmt.Sprintf("another collector, process %d, answers there", s.cmd.Process.Pid); code != 1 || !strings.Contains(stderr, want) {
+		t.Errorf("a second one: exit code %d: %s", code, stderr)
+	}
+	ask("stats")
+	s.stop()
+	code, _, stderr = unspan(t, "", "stats", "--control", s.socket)
+	if code != 1 || !strings.Contains(stderr, "no collector answers on "+s.socket+": start one: unspan run") {
+		t.Errorf("afterwards: exit code %d: %s", code, stderr)
+	}
+}
+
+// When the terminal goes, the capture ends as with Ctrl-C.
+func TestHangupEnds(t *testing.T) {
+	l := openLab(t)
+	s := serve(t, l)
+	sendFeed(t, l, 100)
+	if err := s.cmd.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Errorf("unspan run: %v: %s", err, &s.said)
+	}
+	if !strings.Contains(s.out.String(), "Every line adds up.") {
+		t.Errorf("the ledger: %s", &s.out)
+	}
+}
+
+// lockedBuffer is written by a logger and read by a test.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// SIGHUP reads the policy file again; a bad one changes nothing, and is told.
+func TestHangupReloads(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	var mu sync.Mutex
+	var force string
+	inForce := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return force
+	}
+	source := policySource{file: file, apply: func(_ context.Context, name string, content []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if name != file {
+			return fmt.Errorf("name %q", name)
+		}
+		if bytes.HasPrefix(content, []byte("bad")) {
+			return errors.New(name + ":1: bad")
+		}
+		force = string(content)
+		return nil
+	}}
+	var said lockedBuffer
+	ctx, cancel := source.hangup(t.Context(), slog.New(slog.NewTextHandler(&said, nil)))
+	defer cancel()
+	hang := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(os.Getpid(), unix.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hang("first")
+	await(t, "the first policy", func() bool { return inForce() == "first" })
+	hang("bad")
+	await(t, "the complaint", func() bool { return strings.Contains(said.String(), "policy.yaml:1: bad") })
+	if got := inForce(); got != "first" {
+		t.Errorf("in force: %q", got)
+	}
+	hang("second")
+	await(t, "the second policy", func() bool { return inForce() == "second" })
+	if ctx.Err() != nil {
+		t.Error("the capture ends")
+	}
+}
+
+// policy test shows each frame to the rules, those too that came in fragments.
+func TestPolicyTest(t *testing.T) {
+	rules := write(t, "p.yaml", "rules:\n  - name: all-of-it\n    encapsulation: [erspan1, erspan2, erspan3, gre]\n    action: keep\n    snap: 64\n")
+	code, check, stderr := unspan(t, "", "policy", "check", rules)
+	if code != 0 || !strings.Contains(check, "all-of-it") {
+		t.Fatalf("check: exit code %d: %s%s", code, check, stderr)
+	}
+	code, stdout, stderr := unspan(t, "", "policy", "test", "--json", rules, feedCapture)
+	if code != 0 {
+		t.Fatalf("test: exit code %d: %s", code, stderr)
+	}
+	frames, kept := 0, 0
+	for line := range strings.Lines(stdout) {
+		var said struct {
+			Packet int
+			Rule   string
+			Length int
+			Kept   int
+			Rules  []struct{ Packets int }
+		}
+		if err := json.Unmarshal([]byte(line), &said); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if said.Rules != nil {
+			kept = said.Rules[0].Packets
+			continue
+		}
+		frames++
+		if said.Rule != "all-of-it" || said.Kept != min(said.Length, 64) || said.Packet < frames {
+			t.Errorf("frame %d: %+v", frames, said)
+		}
+	}
+	if want := len(readAll(t, innerCapture)); frames != want || kept != want {
+		t.Errorf("%d frames met a rule, %d counted, want %d", frames, kept, want)
+	}
+	// The same from standard input.
+	capture, err := os.ReadFile(feedCapture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, again, stderr := unspan(t, string(capture), "policy", "test", "--json", rules, "-")
+	if code != 0 || again != stdout {
+		t.Errorf("from standard input: exit code %d: %s", code, stderr)
 	}
 }

@@ -96,6 +96,9 @@ func (p *policyTest) Run(ctx context.Context, e env) error {
 	if err := bpf.Accept(&settings, p.Accept); err != nil {
 		return err
 	}
+	if rules.Exporters != nil {
+		settings.ListExporters = 1
+	}
 	in, name := e.stdin, "standard input"
 	if p.Capture != "-" {
 		file, err := os.Open(p.Capture)

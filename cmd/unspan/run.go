@@ -76,7 +76,7 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	ctx, done := context.WithCancel(ctx)
+	ctx, done := new(policySource).hangup(ctx, log)
 	servers, err := r.servers(live, log)
 	if err != nil {
 		done()

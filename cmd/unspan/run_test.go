@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,14 +36,41 @@ func needRoot(t *testing.T) {
 	t.Skip(reason)
 }
 
-// program builds the binary, once for a test.
+// built is the program, built when the first test asks for it.
+var built struct {
+	sync.Once
+	dir string
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		if err := os.RemoveAll(built.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// program is the path of the binary, built as make build does.
 func program(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "unspan")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v: %s", err, out)
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "unspan"); built.err != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-trimpath", "-o", built.dir, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatalf("building: %v", built.err)
 	}
-	return path
+	return filepath.Join(built.dir, "unspan")
 }
 
 func openLab(t *testing.T) *lab.Lab {
