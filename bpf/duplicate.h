@@ -8,10 +8,13 @@
 
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include "inner.h"
 #include "packet.h"
 
 enum duplicate_limit {
 	DIGEST_BYTES = 128,	/* compared of a packet, from its IP header on */
+	DIGEST_WORDS = 4 + DIGEST_BYTES / 8,
+	DIGEST_PASSES = 2,
 	SIGHTING_BUCKETS = 1 << 16,
 	SIGHTING_WAYS = 4,
 	MAX_PAIRS = 4096,	/* of feeds, counted by name */
@@ -29,7 +32,7 @@ enum ignored {
 /* Fixed at load. */
 struct duplicate_settings {
 	__u64 window;		/* ns; 0: nothing is a duplicate */
-	__u64 key[2];		/* makes digests unpredictable */
+	__u64 key[DIGEST_PASSES][DIGEST_WORDS];	/* makes digests unpredictable */
 	__u32 ignore;		/* enum ignored */
 	__u32 within_feed;	/* 1: a feed's own repeats are duplicates too, if numbered */
 };
@@ -72,78 +75,57 @@ struct {
 	__type(value, __u64);
 } duplicate_pairs SEC(".maps");
 
-struct digest_text {
-	__u8 bytes[DIGEST_BYTES];
+/* What is compared of a packet, each thing in its place, zero where it may differ. */
+struct likeness {
+	__u64 head;		/* EtherType, and the bytes of text that belong to the packet */
+	__u64 tags;		/* EtherType and tag control of two tags */
+	__u64 destination;	/* MACs */
+	__u64 source;
+	__u8 text[DIGEST_BYTES];
 };
 
-/* The packet a CPU is at, changed where it may differ. Only the program. */
+_Static_assert(sizeof(struct likeness) == DIGEST_WORDS * 8, "a digest is taken of whole words");
+
+/* The packet a CPU is at. Only the program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct digest_text);
-} digest_texts SEC(".maps");
+	__type(value, struct likeness);
+} likenesses SEC(".maps");
 
-/* SipHash-1-3 over whole words (Aumasson and Bernstein 2012). */
-struct siphash {
-	__u64 v0, v1, v2, v3, words;
-};
-
-static __always_inline __u64 rotate(__u64 v, int by)
+/*
+ * NH, the universal hash under UMAC (RFC 4418, 5.2), twice with keys of their own:
+ * two different packets agree in both with a chance of 2^-64 that no sender can
+ * raise who does not know the keys.
+ */
+static __always_inline __u64 digest(const struct likeness *l)
 {
-	return v << by | v >> (64 - by);
+	const __u64 *words = (const __u64 *)l;
+	__u64 one = 0, two = 0;
+
+	for (__u32 i = 0; i < DIGEST_WORDS; i++) {
+		__u64 k = duplicates.key[0][i], other = duplicates.key[1][i];
+		__u32 low = words[i], high = words[i] >> 32;
+
+		one += (__u64)(low + (__u32)k) * (__u32)(high + (__u32)(k >> 32));
+		two += (__u64)(low + (__u32)other) * (__u32)(high + (__u32)(other >> 32));
+	}
+	one ^= two << 32 | two >> 32;
+	one *= HASH_K1;
+	return one ^ one >> 32;
 }
 
-static __always_inline void siphash_round(struct siphash *h)
-{
-	h->v0 += h->v1;
-	h->v1 = rotate(h->v1, 13) ^ h->v0;
-	h->v0 = rotate(h->v0, 32);
-	h->v2 += h->v3;
-	h->v3 = rotate(h->v3, 16) ^ h->v2;
-	h->v0 += h->v3;
-	h->v3 = rotate(h->v3, 21) ^ h->v0;
-	h->v2 += h->v1;
-	h->v1 = rotate(h->v1, 17) ^ h->v2;
-	h->v2 = rotate(h->v2, 32);
-}
-
-static __always_inline void siphash_word(struct siphash *h, __u64 word)
-{
-	h->v3 ^= word;
-	siphash_round(h);
-	h->v0 ^= word;
-	h->words++;
-}
-
-static __always_inline __u64 siphash_sum(struct siphash *h)
-{
-	siphash_word(h, h->words * 8 << 56);
-	h->v2 ^= 0xff;
-	siphash_round(h);
-	siphash_round(h);
-	siphash_round(h);
-	return h->v0 ^ h->v1 ^ h->v2 ^ h->v3;
-}
-
-/* A packet of which the digest is taken. */
-struct likeness {
-	struct siphash hash;
-	struct digest_text *text;
-	__u32 bytes;		/* of the text that belong to the packet */
+/* A packet while it is looked at. */
+struct look {
+	struct likeness *likeness;
+	__u32 bytes;		/* of the text */
 	__u16 ethertype;
 	__u8 numbered;		/* a retransmission would have another IPv4 identification */
 };
 
-static __always_inline __u64 fold_address(const __u8 *mac)
-{
-	const __u16 *w = (const __u16 *)mac;
-
-	return (__u64)w[2] << 32 | (__u64)w[1] << 16 | w[0];
-}
-
-/* Takes in what is compared of addresses and tags. The cursor stands behind them. */
-static __always_inline void liken_ethernet(struct likeness *l, struct cursor *c)
+/* Takes in what is compared of addresses and tags. The cursor stands behind them afterwards. */
+static __always_inline void liken_ethernet(struct look *l, struct cursor *c)
 {
 	struct ethhdr *eth = take(c, sizeof(*eth));
 
@@ -156,25 +138,25 @@ static __always_inline void liken_ethernet(struct likeness *l, struct cursor *c)
 		if (!tag)
 			break;
 		if (!(duplicates.ignore & IGNORE_VLAN))
-			siphash_word(&l->hash, (__u64)l->ethertype << 16 | bpf_ntohs(tag->tci));
+			l->likeness->tags = l->likeness->tags << 32 | (__u64)l->ethertype << 16 | bpf_ntohs(tag->tci);
 		l->ethertype = bpf_ntohs(tag->ethertype);
 	}
 	if (!(duplicates.ignore & IGNORE_MAC) || (l->ethertype != ETH_P_IP && l->ethertype != ETH_P_IPV6)) {
-		siphash_word(&l->hash, fold_address(eth->h_dest));
-		siphash_word(&l->hash, fold_address(eth->h_source));
+		l->likeness->destination = fold_mac(eth->h_dest);
+		l->likeness->source = fold_mac(eth->h_source);
 	}
 }
 
 /* Zeroes a checksum of size bytes, at some place behind a transport header's begin. */
-static __always_inline void take_out(struct likeness *l, __u32 transport, __u32 at, __u32 size)
+static __always_inline void take_out(struct look *l, __u32 transport, __u32 at, __u32 size)
 {
 	asm volatile("" : "+r"(transport));	/* or the compiler drops the bound that it knows, and the verifier does not */
 	transport &= 0x3c;
 	for (__u32 i = 0; i < size; i++)
-		l->text->bytes[transport + at + i] = 0;
+		l->likeness->text[transport + at + i] = 0;
 }
 
-static __always_inline void liken_transport(struct likeness *l, __u32 at, __u8 protocol)
+static __always_inline void liken_transport(struct look *l, __u32 at, __u8 protocol)
 {
 	if (!(duplicates.ignore & IGNORE_CHECKSUMS))
 		return;
@@ -191,17 +173,17 @@ static __always_inline void liken_transport(struct likeness *l, __u32 at, __u8 p
 }
 
 /* What an IP header says of its packet's length; 0 says nothing. */
-static __always_inline void bound_likeness(struct likeness *l, __u32 length, __u32 header)
+static __always_inline void bound_text(struct look *l, __u32 length, __u32 header)
 {
 	if (length && length + header < l->bytes)
 		l->bytes = length + header;
 }
 
-static __always_inline void liken_ip4(struct likeness *l)
+static __always_inline void liken_ip4(struct look *l)
 {
-	__u8 *t = l->text->bytes;
+	__u8 *t = l->likeness->text;
 
-	bound_likeness(l, t[2] << 8 | t[3], 0);
+	bound_text(l, t[2] << 8 | t[3], 0);
 	l->numbered = t[4] || t[5];
 	if (duplicates.ignore & IGNORE_TOS)
 		t[1] = 0;
@@ -213,11 +195,11 @@ static __always_inline void liken_ip4(struct likeness *l)
 		liken_transport(l, (t[0] & 0xf) * 4, t[9]);
 }
 
-static __always_inline void liken_ip6(struct likeness *l)
+static __always_inline void liken_ip6(struct look *l)
 {
-	__u8 *t = l->text->bytes;
+	__u8 *t = l->likeness->text;
 
-	bound_likeness(l, t[4] << 8 | t[5], 40);
+	bound_text(l, t[4] << 8 | t[5], 40);
 	if (duplicates.ignore & IGNORE_TOS) {
 		t[0] &= 0xf0;
 		t[1] &= 0x0f;
@@ -227,26 +209,35 @@ static __always_inline void liken_ip6(struct likeness *l)
 	liken_transport(l, 40, t[6]);
 }
 
-/* The text's words; those behind its end are padding of a short frame and count as zeros. */
-static __always_inline void liken_text(struct likeness *l)
+/* Zeroes what follows the packet's end: padding of a short frame. */
+static __always_inline void cut_text(struct look *l)
 {
-	__u64 *words = (__u64 *)l->text->bytes;
+	__u64 *words = (__u64 *)l->likeness->text;
 
-	siphash_word(&l->hash, l->ethertype);
-	if (l->ethertype == ETH_P_IP && l->bytes >= 20 && l->text->bytes[0] >> 4 == 4)
-		liken_ip4(l);
-	else if (l->ethertype == ETH_P_IPV6 && l->bytes >= 40 && l->text->bytes[0] >> 4 == 6)
-		liken_ip6(l);
-	siphash_word(&l->hash, l->bytes);
 	for (__u32 i = 0; i < DIGEST_BYTES / 8; i++) {
 		__u32 left = l->bytes > i * 8 ? l->bytes - i * 8 : 0;
 
-		siphash_word(&l->hash, left >= 8 ? words[i] : words[i] & ((1ULL << left * 8) - 1));
+		if (left < 8)
+			words[i] &= (1ULL << left * 8) - 1;
 	}
 }
 
-/* Copies the packet and takes its digest; 0 when it cannot be read. */
-static __always_inline int liken(struct xdp_md *ctx, struct likeness *l, __u32 offset, __u32 length, __u32 raw_ip)
+static __always_inline void liken_text(struct look *l)
+{
+	__u8 version = l->likeness->text[0] >> 4;
+	__u32 read = l->bytes;
+
+	if (l->ethertype == ETH_P_IP && l->bytes >= 20 && version == 4)
+		liken_ip4(l);
+	else if (l->ethertype == ETH_P_IPV6 && l->bytes >= 40 && version == 6)
+		liken_ip6(l);
+	if (l->bytes < read)
+		cut_text(l);
+	l->likeness->head = (__u64)l->bytes << 16 | l->ethertype;
+}
+
+/* Copies what is compared of the packet; 0 when it cannot be read. */
+static __always_inline int liken(struct xdp_md *ctx, struct look *l, __u32 offset, __u32 length, __u32 raw_ip)
 {
 	__u32 only = 0;
 	struct cursor c = {
@@ -255,16 +246,12 @@ static __always_inline int liken(struct xdp_md *ctx, struct likeness *l, __u32 o
 		.left = length,
 	};
 
-	l->hash.v0 = duplicates.key[0] ^ 0x736f6d6570736575ULL;
-	l->hash.v1 = duplicates.key[1] ^ 0x646f72616e646f6dULL;
-	l->hash.v2 = duplicates.key[0] ^ 0x6c7967656e657261ULL;
-	l->hash.v3 = duplicates.key[1] ^ 0x7465646279746573ULL;
-	l->text = bpf_map_lookup_elem(&digest_texts, &only);
-	if (!l->text)
+	l->likeness = bpf_map_lookup_elem(&likenesses, &only);
+	if (!l->likeness)
 		return 0;
+	__builtin_memset(l->likeness, 0, sizeof(*l->likeness));
 	if (!raw_ip)
 		liken_ethernet(l, &c);
-	__builtin_memset(l->text, 0, sizeof(*l->text));
 	l->bytes = c.left < DIGEST_BYTES ? c.left : DIGEST_BYTES;
 	if (l->bytes) {
 		/* The verifier wants to see 1 to DIGEST_BYTES, and the compiler thinks it knows already. */
@@ -272,11 +259,11 @@ static __always_inline int liken(struct xdp_md *ctx, struct likeness *l, __u32 o
 
 		asm volatile("" : "+r"(less));
 		less &= DIGEST_BYTES - 1;
-		if (bpf_xdp_load_bytes(ctx, offset + (length - c.left), l->text, less + 1))
+		if (bpf_xdp_load_bytes(ctx, offset + (length - c.left), l->likeness->text, less + 1))
 			return 0;
 	}
 	if (raw_ip)
-		l->ethertype = l->text->bytes[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP;
+		l->ethertype = l->likeness->text[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP;
 	liken_text(l);
 	return 1;
 }
@@ -303,14 +290,14 @@ static __always_inline void count_pair(__u32 first, __u32 second)
  */
 __noinline int seen_again(struct xdp_md *ctx, const struct record *record, __u32 offset, __u32 length)
 {
-	struct likeness l = {};
+	struct look l = {};
 
 	if (!record || !record->feed)
 		return 0;
 	if (!liken(ctx, &l, offset, length, record->flags & RECORD_RAW_IP))
 		return 0;
-	__u64 digest = siphash_sum(&l.hash), now = record->time;
-	__u32 index = digest >> 48, feed = record->feed, first = 0, again = 0, known = 0;
+	__u64 seen = digest(l.likeness), now = record->time;
+	__u32 index = seen >> 48, feed = record->feed, first = 0, again = 0, known = 0;
 	struct sighting_bucket *bucket = bpf_map_lookup_elem(&sightings, &index);
 	if (!bucket)
 		return 0;
@@ -320,7 +307,7 @@ __noinline int seen_again(struct xdp_md *ctx, const struct record *record, __u32
 	for (int i = 0; i < SIGHTING_WAYS && !known; i++) {
 		struct sighting *s = &bucket->ways[i];
 
-		known = s->feed && s->digest == digest;
+		known = s->feed && s->digest == seen;
 		if (known || s->time < place->time)
 			place = s;
 	}
@@ -330,7 +317,7 @@ __noinline int seen_again(struct xdp_md *ctx, const struct record *record, __u32
 			(first != feed || (duplicates.within_feed && l.numbered));
 	}
 	if (!again) {
-		place->digest = digest;
+		place->digest = seen;
 		place->time = now;
 		place->feed = feed;
 	}

@@ -73,13 +73,14 @@ func classic(ctx context.Context, linkType, expression string) ([]bpf.RawInstruc
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
+	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("tcpdump gave no answer within %v: use addresses instead of names", compileTime)
-	case err != nil && complaint.Len() > 0:
+	case errors.As(err, &exit) && exit.ExitCode() == 1 && complaint.Len() > 0: // tcpdump's own error(), not a signal nor the loader
 		return nil, &refusal{reason(complaint.String())}
 	case err != nil:
-		return nil, fmt.Errorf("running %s: %w", path, err)
+		return nil, fmt.Errorf("running %s: %w: %s", path, err, strings.TrimSpace(complaint.String()))
 	}
 	program, err := parse(string(out))
 	if err != nil {

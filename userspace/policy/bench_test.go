@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/policy"
@@ -57,6 +58,30 @@ func BenchmarkKernel(b *testing.B) {
 			k := load(b, row.p)
 			rec := bpf.Record{Feed: row.feed, Length: 64}
 			_, took, err := k.program.Benchmark(question(b, &key, &rec, frame), max(b.N, 1000), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(took.Nanoseconds()), "bpf_ns/op")
+		})
+	}
+}
+
+// What looking for loops and for duplicates costs a frame in the kernel.
+func BenchmarkKernelRepeats(b *testing.B) {
+	needRoot(b)
+	pin(b)
+	dedup := policy.Default()
+	dedup.Duplicates.Window = time.Millisecond
+	none, all := &bpf.Config{}, &bpf.Config{Accept: 1<<bpf.EncapCount - 1}
+	for _, row := range []struct {
+		name   string
+		p      *policy.Policy
+		config *bpf.Config
+	}{{"neither", policy.Default(), none}, {"loops", policy.Default(), all}, {"duplicates", dedup, none}} {
+		b.Run(row.name, func(b *testing.B) {
+			k := loadKnown(b, row.p, digestKey, row.config, nil)
+			rec := record(94)
+			_, took, err := k.program.Benchmark(question(b, &anyKey, &rec, segment()), max(b.N, 1000), nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -38,6 +38,8 @@ const (
 	dimensionCount     = kernelDimensionDIMENSION_COUNT
 
 	digestBytes     = int(kernelDuplicateLimitDIGEST_BYTES)
+	digestWords     = int(kernelDuplicateLimitDIGEST_WORDS)
+	digestPasses    = int(kernelDuplicateLimitDIGEST_PASSES)
 	sightingBuckets = int(kernelDuplicateLimitSIGHTING_BUCKETS)
 	sightingWays    = int(kernelDuplicateLimitSIGHTING_WAYS)
 	maxPairs        = int(kernelDuplicateLimitMAX_PAIRS)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"math/bits"
 
@@ -14,44 +15,83 @@ const (
 	headerIP6 = 40
 )
 
+// DigestKey makes digests unpredictable: who does not know it cannot send frames
+// that pass for another's.
+type DigestKey [digestPasses][digestWords]uint64
+
+// NewDigestKey draws a key.
+func NewDigestKey() *DigestKey {
+	var raw [digestPasses * digestWords * 8]byte
+	rand.Read(raw[:]) // never fails: crypto/rand
+	k := new(DigestKey)
+	for i := range digestPasses * digestWords {
+		k[i/digestWords][i%digestWords] = binary.NativeEndian.Uint64(raw[i*8:])
+	}
+	return k
+}
+
+// hash is NH, the universal hash under UMAC (RFC 4418, 5.2), twice with keys of
+// their own: two different packets agree in both with a chance of 2^-64.
+func (k *DigestKey) hash(words *[digestWords]uint64) uint64 {
+	var one, two uint64
+	for i, w := range words {
+		low, high := uint32(w), uint32(w>>32)
+		one += uint64(low+uint32(k[0][i])) * uint64(high+uint32(k[0][i]>>32))
+		two += uint64(low+uint32(k[1][i])) * uint64(high+uint32(k[1][i]>>32))
+	}
+	one ^= bits.RotateLeft64(two, 32)
+	one *= 0x9e3779b97f4a7c15
+	return one ^ one>>32
+}
+
+// likeness is what is compared of a packet, each thing in its place, zero where it
+// may differ: struct likeness in bpf/duplicate.h.
+type likeness struct {
+	ethertype           uint16
+	bytes               int // of the text that belong to the packet
+	tags                uint64
+	destination, source uint64
+	text                [digestBytes]byte
+}
+
+func (l *likeness) words() *[digestWords]uint64 {
+	words := &[digestWords]uint64{uint64(l.bytes)<<16 | uint64(l.ethertype), l.tags, l.destination, l.source}
+	for i := range digestBytes / 8 {
+		words[4+i] = binary.LittleEndian.Uint64(l.text[i*8:])
+	}
+	return words
+}
+
 // Digest is a fingerprint of what does not change on a packet's way from one
 // mirror to another: its lengths and its first 128 bytes from the IP header on, the
 // headers with all their options and what follows them. What lies further back is
-// in the length, and in the TCP or UDP checksum when that is compared. Two frames of one packet have the same; two packets have
-// different ones but for one chance in 2^64, which a sender cannot raise without
-// knowing key.
+// in the length, and in the TCP or UDP checksum when that is compared. Two frames of
+// one packet have the same digest.
 //
 // numbered says that the packet carries a number of its own, an IPv4 identification
 // other than 0: its sender would give a retransmission another one (RFC 6864 4.2
 // for packets that may be fragmented, and the custom of Linux, Windows and BSD for
 // the rest). Without one, a retransmission may be the same to the last bit.
-func Digest(frame []byte, rawIP bool, ignore Ignored, key [2]uint64) (digest uint64, numbered bool) {
-	h := newSipHash(key)
-	packet, ethertype := frame, uint16(0)
+func Digest(frame []byte, rawIP bool, ignore Ignored, key *DigestKey) (digest uint64, numbered bool) {
+	var l likeness
+	packet := frame
 	if rawIP {
-		ethertype = ipType(packet)
+		l.ethertype = ipType(packet)
 	} else {
-		packet, ethertype = digestEthernet(&h, frame, ignore)
+		packet = l.ethernet(frame, ignore)
 	}
-	h.word(uint64(ethertype))
-
-	var text [digestBytes]byte
-	n := copy(text[:], packet)
+	l.bytes = copy(l.text[:], packet)
 	switch {
-	case ethertype == etherIP4 && n >= headerIP4 && text[0]>>4 == 4:
-		n = min(n, ipLength(int(binary.BigEndian.Uint16(text[2:])), 0))
-		numbered = binary.BigEndian.Uint16(text[4:]) != 0
-		maskIP4(&text, ignore)
-	case ethertype == etherIP6 && n >= headerIP6 && text[0]>>4 == 6:
-		n = min(n, ipLength(int(binary.BigEndian.Uint16(text[4:])), headerIP6))
-		maskIP6(&text, ignore)
+	case l.ethertype == etherIP4 && l.bytes >= headerIP4 && l.text[0]>>4 == 4:
+		l.bytes = min(l.bytes, ipLength(int(binary.BigEndian.Uint16(l.text[2:])), 0))
+		numbered = binary.BigEndian.Uint16(l.text[4:]) != 0
+		maskIP4(&l.text, ignore)
+	case l.ethertype == etherIP6 && l.bytes >= headerIP6 && l.text[0]>>4 == 6:
+		l.bytes = min(l.bytes, ipLength(int(binary.BigEndian.Uint16(l.text[4:])), headerIP6))
+		maskIP6(&l.text, ignore)
 	}
-	clear(text[n:]) // padding of short frames
-	h.word(uint64(n))
-	for at := 0; at < digestBytes; at += 8 {
-		h.word(binary.LittleEndian.Uint64(text[at:]))
-	}
-	return h.sum(), numbered
+	clear(l.text[l.bytes:]) // padding of short frames
+	return key.hash(l.words()), numbered
 }
 
 // ipLength is what an IP header says of its packet's length; 0 says nothing (RFC
@@ -70,27 +110,27 @@ func ipType(packet []byte) uint16 {
 	return etherIP4
 }
 
-// digestEthernet takes in what is compared of addresses and tags, and gives what follows them.
-func digestEthernet(h *sipHash, frame []byte, ignore Ignored) (packet []byte, ethertype uint16) {
+// ethernet takes in what is compared of addresses and tags, and gives what follows them.
+func (l *likeness) ethernet(frame []byte, ignore Ignored) (packet []byte) {
 	const addresses, tag = 12, 4
 	if len(frame) < addresses+2 {
-		return frame, 0
+		return frame
 	}
-	ethertype = binary.BigEndian.Uint16(frame[addresses:])
+	l.ethertype = binary.BigEndian.Uint16(frame[addresses:])
 	packet = frame[addresses+2:]
-	for i := 0; i < 2 && isTag(ethertype) && len(packet) >= tag; i++ {
+	for i := 0; i < 2 && isTag(l.ethertype) && len(packet) >= tag; i++ {
 		if ignore&IgnoreVLAN == 0 {
-			h.word(uint64(ethertype)<<16 | uint64(binary.BigEndian.Uint16(packet)))
+			l.tags = l.tags<<32 | uint64(l.ethertype)<<16 | uint64(binary.BigEndian.Uint16(packet))
 		}
-		ethertype = binary.BigEndian.Uint16(packet[2:])
+		l.ethertype = binary.BigEndian.Uint16(packet[2:])
 		packet = packet[tag:]
 	}
-	routed := ethertype == etherIP4 || ethertype == etherIP6
+	routed := l.ethertype == etherIP4 || l.ethertype == etherIP6
 	if ignore&IgnoreMAC == 0 || !routed {
-		h.word(uint64(binary.LittleEndian.Uint32(frame)) | uint64(binary.LittleEndian.Uint16(frame[4:]))<<32)
-		h.word(uint64(binary.LittleEndian.Uint32(frame[6:])) | uint64(binary.LittleEndian.Uint16(frame[10:]))<<32)
+		l.destination = uint64(binary.LittleEndian.Uint32(frame)) | uint64(binary.LittleEndian.Uint16(frame[4:]))<<32
+		l.source = uint64(binary.LittleEndian.Uint32(frame[6:])) | uint64(binary.LittleEndian.Uint16(frame[10:]))<<32
 	}
-	return packet, ethertype
+	return packet
 }
 
 func isTag(ethertype uint16) bool {
@@ -139,47 +179,4 @@ func maskTransport(text *[digestBytes]byte, at int, protocol byte, ignore Ignore
 	case unix.IPPROTO_SCTP:
 		clear(text[at+8 : at+12])
 	}
-}
-
-// sipHash is SipHash-1-3 over whole words (Aumasson and Bernstein 2012): a short
-// hash with a key, made for tables whose input comes from strangers.
-type sipHash struct{ v0, v1, v2, v3, words uint64 }
-
-func newSipHash(key [2]uint64) sipHash {
-	return sipHash{
-		v0: key[0] ^ 0x736f6d6570736575,
-		v1: key[1] ^ 0x646f72616e646f6d,
-		v2: key[0] ^ 0x6c7967656e657261,
-		v3: key[1] ^ 0x7465646279746573,
-	}
-}
-
-func (h *sipHash) round() {
-	h.v0 += h.v1
-	h.v1 = bits.RotateLeft64(h.v1, 13) ^ h.v0
-	h.v0 = bits.RotateLeft64(h.v0, 32)
-	h.v2 += h.v3
-	h.v3 = bits.RotateLeft64(h.v3, 16) ^ h.v2
-	h.v0 += h.v3
-	h.v3 = bits.RotateLeft64(h.v3, 21) ^ h.v0
-	h.v2 += h.v1
-	h.v1 = bits.RotateLeft64(h.v1, 17) ^ h.v2
-	h.v2 = bits.RotateLeft64(h.v2, 32)
-}
-
-func (h *sipHash) word(w uint64) {
-	h.v3 ^= w
-	h.round()
-	h.v0 ^= w
-	h.words++
-}
-
-// sum ends the hash. The last word holds the length in its highest byte.
-func (h *sipHash) sum() uint64 {
-	h.word(h.words * 8 << 56)
-	h.v2 ^= 0xff
-	h.round()
-	h.round()
-	h.round()
-	return h.v0 ^ h.v1 ^ h.v2 ^ h.v3
 }

@@ -2,22 +2,54 @@ package policy_test
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/unspan/unspan/userspace/policy"
 )
 
-var digestKey = [2]uint64{0x0706050403020100, 0x0f0e0d0c0b0a0908}
-
-// The authors' own vector for the empty input; the block that ends it goes through
-// the same code as every other.
-func TestSipHash(t *testing.T) {
-	if got, want := policy.SipHash(digestKey), uint64(0xabac0158050fc4dc); got != want {
-		t.Errorf("SipHash-1-3 of nothing is %#x, want %#x", got, want)
+var digestKey = func() *policy.DigestKey {
+	k, random := new(policy.DigestKey), rand.New(rand.NewPCG(1, 1))
+	for i := range k {
+		for j := range k[i] {
+			k[i][j] = random.Uint64()
+		}
 	}
-	if policy.SipHash(digestKey, 0) == policy.SipHash(digestKey) {
-		t.Error("a zero word changes nothing")
+	return k
+}()
+
+// A difference in any one bit, in any two, and in the same bit of any two words,
+// is seen; and digests fall into the table's buckets evenly.
+func TestDigestHash(t *testing.T) {
+	type words = [20]uint64
+	seen := map[uint64]words{}
+	look := func(w words) {
+		h := digestKey.Hash(&w)
+		if other, known := seen[h]; known && other != w {
+			t.Fatalf("%x and %x have the same digest", other, w)
+		}
+		seen[h] = w
+	}
+	look(words{})
+	for i := range 20 * 64 {
+		var one words
+		one[i/64] ^= 1 << (i % 64)
+		look(one)
+		for j := range i {
+			two := one
+			two[j/64] ^= 1 << (j % 64)
+			look(two)
+		}
+	}
+	var buckets [16]int
+	for h := range seen {
+		buckets[h>>60]++
+	}
+	for i, n := range buckets {
+		if want := len(seen) / len(buckets); n < want*9/10 || n > want*11/10 {
+			t.Errorf("bucket %d has %d of %d digests", i, n, len(seen))
+		}
 	}
 }
 

@@ -14,23 +14,14 @@ func LoadHarness() (*ebpf.CollectionSpec, error) { return loadKernel() }
 // HarnessProgram is the name of its one program.
 const HarnessProgram = kernelProgHarness
 
-// SipHash hashes whole words.
-func SipHash(key [2]uint64, words ...uint64) uint64 {
-	h := newSipHash(key)
-	for _, w := range words {
-		h.word(w)
-	}
-	return h.sum()
-}
-
 // Known makes a filled harness predictable: its digests have this key, its
 // collector these settings and addresses.
-func Known(spec *ebpf.CollectionSpec, key [2]uint64, config *bpf.Config, collectors [][16]byte) error {
+func Known(spec *ebpf.CollectionSpec, key *DigestKey, config *bpf.Config, collectors [][16]byte) error {
 	var set kernelDuplicateSettings
 	if err := spec.Variables[kernelVarDuplicates].Get(&set); err != nil {
 		return err
 	}
-	set.Key = key
+	set.Key = *key
 	if err := spec.Variables[kernelVarDuplicates].Set(&set); err != nil {
 		return err
 	}
@@ -42,3 +33,6 @@ func Known(spec *ebpf.CollectionSpec, key [2]uint64, config *bpf.Config, collect
 	spec.Maps[kernelMapCollectors].Contents = []ebpf.MapKV{{Key: uint32(0), Value: list}}
 	return spec.Variables[kernelVarSettings].Set(config)
 }
+
+// Hash is the digest of words that no packet stands for.
+func (k *DigestKey) Hash(words *[digestWords]uint64) uint64 { return k.hash(words) }

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -69,13 +67,10 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 // packets to collide. A table that is not used shrinks to one bucket.
 func (c *Compiled) fillDuplicates(spec *ebpf.CollectionSpec) error {
 	d := c.policy.Duplicates
-	set := kernelDuplicateSettings{Window: uint64(d.Window / time.Nanosecond), Ignore: uint32(d.Ignore)}
+	set := kernelDuplicateSettings{Window: uint64(d.Window / time.Nanosecond), Key: *NewDigestKey(), Ignore: uint32(d.Ignore)}
 	if d.WithinFeed {
 		set.WithinFeed = 1
 	}
-	var key [16]byte
-	rand.Read(key[:]) // never fails: crypto/rand
-	set.Key = [2]uint64{binary.NativeEndian.Uint64(key[:]), binary.NativeEndian.Uint64(key[8:])}
 	if err := spec.Variables[kernelVarDuplicates].Set(&set); err != nil {
 		return fmt.Errorf("filling in policy: %w", err)
 	}

@@ -53,11 +53,6 @@ type kernelDatagramKey struct {
 	Pad         [3]uint8
 }
 
-type kernelDigestText struct {
-	_     structs.HostLayout
-	Bytes [128]uint8
-}
-
 type kernelDimension uint32
 
 const (
@@ -74,6 +69,8 @@ type kernelDuplicateLimit uint32
 
 const (
 	kernelDuplicateLimitDIGEST_BYTES     kernelDuplicateLimit = 128
+	kernelDuplicateLimitDIGEST_WORDS     kernelDuplicateLimit = 20
+	kernelDuplicateLimitDIGEST_PASSES    kernelDuplicateLimit = 2
 	kernelDuplicateLimitSIGHTING_BUCKETS kernelDuplicateLimit = 65536
 	kernelDuplicateLimitSIGHTING_WAYS    kernelDuplicateLimit = 4
 	kernelDuplicateLimitMAX_PAIRS        kernelDuplicateLimit = 4096
@@ -82,7 +79,7 @@ const (
 type kernelDuplicateSettings struct {
 	_          structs.HostLayout
 	Window     uint64
-	Key        [2]uint64
+	Key        [2][20]uint64
 	Ignore     uint32
 	WithinFeed uint32
 }
@@ -179,6 +176,15 @@ type kernelLabel struct {
 	Left     uint32
 	Datagram kernelDatagramKey
 	_        [4]byte
+}
+
+type kernelLikeness struct {
+	_           structs.HostLayout
+	Head        uint64
+	Tags        uint64
+	Destination uint64
+	Source      uint64
+	Text        [128]uint8
 }
 
 type kernelLoopAction uint32
@@ -298,13 +304,13 @@ type kernelTally struct {
 const (
 	kernelMapCollectors        = "collectors"
 	kernelMapDatagrams         = "datagrams"
-	kernelMapDigestTexts       = "digest_texts"
 	kernelMapDuplicatePairs    = "duplicate_pairs"
 	kernelMapExporters         = "exporters"
 	kernelMapFeedSlots         = "feed_slots"
 	kernelMapFeeds             = "feeds"
 	kernelMapFreeFeeds         = "free_feeds"
 	kernelMapLabels            = "labels"
+	kernelMapLikenesses        = "likenesses"
 	kernelMapRecentFeeds       = "recent_feeds"
 	kernelMapRuleMemo          = "rule_memo"
 	kernelMapRulePrefixes      = "rule_prefixes"
@@ -379,13 +385,13 @@ type kernelProgramSpecs struct {
 type kernelMapSpecs struct {
 	Collectors     *ebpf.MapSpec `ebpf:"collectors"`
 	Datagrams      *ebpf.MapSpec `ebpf:"datagrams"`
-	DigestTexts    *ebpf.MapSpec `ebpf:"digest_texts"`
 	DuplicatePairs *ebpf.MapSpec `ebpf:"duplicate_pairs"`
 	Exporters      *ebpf.MapSpec `ebpf:"exporters"`
 	FeedSlots      *ebpf.MapSpec `ebpf:"feed_slots"`
 	Feeds          *ebpf.MapSpec `ebpf:"feeds"`
 	FreeFeeds      *ebpf.MapSpec `ebpf:"free_feeds"`
 	Labels         *ebpf.MapSpec `ebpf:"labels"`
+	Likenesses     *ebpf.MapSpec `ebpf:"likenesses"`
 	RecentFeeds    *ebpf.MapSpec `ebpf:"recent_feeds"`
 	RuleMemo       *ebpf.MapSpec `ebpf:"rule_memo"`
 	RulePrefixes   *ebpf.MapSpec `ebpf:"rule_prefixes"`
@@ -436,13 +442,13 @@ func (o *kernelObjects) Close() error {
 type kernelMaps struct {
 	Collectors     *ebpf.Map `ebpf:"collectors"`
 	Datagrams      *ebpf.Map `ebpf:"datagrams"`
-	DigestTexts    *ebpf.Map `ebpf:"digest_texts"`
 	DuplicatePairs *ebpf.Map `ebpf:"duplicate_pairs"`
 	Exporters      *ebpf.Map `ebpf:"exporters"`
 	FeedSlots      *ebpf.Map `ebpf:"feed_slots"`
 	Feeds          *ebpf.Map `ebpf:"feeds"`
 	FreeFeeds      *ebpf.Map `ebpf:"free_feeds"`
 	Labels         *ebpf.Map `ebpf:"labels"`
+	Likenesses     *ebpf.Map `ebpf:"likenesses"`
 	RecentFeeds    *ebpf.Map `ebpf:"recent_feeds"`
 	RuleMemo       *ebpf.Map `ebpf:"rule_memo"`
 	RulePrefixes   *ebpf.Map `ebpf:"rule_prefixes"`
@@ -459,13 +465,13 @@ func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Collectors,
 		m.Datagrams,
-		m.DigestTexts,
 		m.DuplicatePairs,
 		m.Exporters,
 		m.FeedSlots,
 		m.Feeds,
 		m.FreeFeeds,
 		m.Labels,
+		m.Likenesses,
 		m.RecentFeeds,
 		m.RuleMemo,
 		m.RulePrefixes,

@@ -62,11 +62,11 @@ func mustCompile(t testing.TB, p *policy.Policy) *policy.Compiled {
 // load loads a policy, of a collector that accepts nothing: there are no loops.
 func load(t testing.TB, p *policy.Policy) *kernel {
 	t.Helper()
-	return loadKnown(t, p, [2]uint64{}, &bpf.Config{}, nil)
+	return loadKnown(t, p, digestKey, &bpf.Config{}, nil)
 }
 
 // loadKnown loads a policy with a known key of digests, for a known collector.
-func loadKnown(t testing.TB, p *policy.Policy, key [2]uint64, config *bpf.Config, collectors []netip.Addr) *kernel {
+func loadKnown(t testing.TB, p *policy.Policy, key *policy.DigestKey, config *bpf.Config, collectors []netip.Addr) *kernel {
 	t.Helper()
 	spec, err := policy.LoadHarness()
 	if err != nil {

@@ -87,7 +87,7 @@ func TestKernelAgreesOnRepeats(t *testing.T) {
 		p.Duplicates = policy.Duplicates{Window: time.Duration(1 + d.IntN(400)), WithinFeed: d.chance(50), Ignore: policy.Ignored(d.IntN(32))}
 		config := &bpf.Config{Accept: d.Uint32() | 1, VxlanPorts: [4]uint16{4789}, GenevePorts: [4]uint16{6081}}
 		config.GreProtocols[2].Protocol, config.GreProtocols[2].Encap = 0x88bd, uint8(bpf.EncapERSPAN2)
-		key := [2]uint64{d.Uint64(), d.Uint64()}
+		key := policy.NewDigestKey()
 		k := loadKnown(t, p, key, config, collectors)
 		e, seen := policy.NewEngine(p), policy.NewSightings(p.Duplicates, key)
 		now := uint64(1e12)

@@ -22,14 +22,13 @@ type sighting struct {
 // same under the same load. What is forgotten is kept, never dropped.
 type Sightings struct {
 	settings Duplicates
-	key      [2]uint64
+	key      *DigestKey
 	buckets  [][sightingWays]sighting
 	pairs    map[Pair]uint64
 }
 
-// NewSightings makes a table that has seen nothing; key makes its digests
-// unpredictable and comes from crypto/rand.
-func NewSightings(d Duplicates, key [2]uint64) *Sightings {
+// NewSightings makes a table that has seen nothing.
+func NewSightings(d Duplicates, key *DigestKey) *Sightings {
 	return &Sightings{
 		settings: d, key: key,
 		buckets: make([][sightingWays]sighting, sightingBuckets),
