@@ -14,6 +14,7 @@ import (
 
 const (
 	parserPeer    = "AF_PACKET v3 + DecodingLayerParser + pcapgo"
+	stackPeer     = "the same, the host's stack left behind it"
 	newPacketPeer = "AF_PACKET v3 + NewPacket + pcapgo"
 	rawPeer       = "raw GRE socket + pcapgo"
 )

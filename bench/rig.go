@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/bpf"
@@ -95,13 +94,11 @@ func (g *rig) measure(ctx context.Context, t task, o offer) (outcome, error) {
 }
 
 func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err error) {
-	if t.viaStack() {
-		pass, err := g.passAll()
-		if err != nil {
-			return out, err
-		}
-		defer func() { err = errors.Join(err, pass.Close()) }()
+	undo, err := g.openStack(t)
+	if err != nil {
+		return out, err
 	}
+	defer func() { err = errors.Join(err, undo()) }()
 	p, err := g.start(t)
 	if err != nil {
 		return out, err
@@ -151,25 +148,6 @@ func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err er
 		return out, err
 	}
 	return out, errors.Join(p.wait(), ctx.Err())
-}
-
-// viaStack reports whether a receiver takes packets from the kernel's stack.
-func (t task) viaStack() bool {
-	switch t.Receiver {
-	case bareLoop, readingLoop, pipeline, droppingPipeline, dropFloor:
-		return false
-	}
-	return true
-}
-
-// passAll lets packets through to the stack. veth takes redirected frames only
-// when its other end has a program.
-func (g *rig) passAll() (pass link.Link, err error) {
-	err = g.lab.Collector.Do(func() error {
-		pass, err = attach(g.lab.Collector.Ifindex, verdict(xdpPass))
-		return err
-	})
-	return pass, err
 }
 
 // markMargin is how long before the sender stops the last mark is asked for: a
