@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/safchain/ethtool"
@@ -36,14 +37,26 @@ type service struct {
 // serve starts it and returns when it collects.
 func serve(t *testing.T, l *lab.Lab, args ...string) *service {
 	t.Helper()
+	s := newService(t, l, args...)
+	s.begin()
+	return s
+}
+
+// newService is one that has not been started.
+func newService(t *testing.T, l *lab.Lab, args ...string) *service {
+	t.Helper()
 	s := &service{t: t, lab: l}
 	s.socket = filepath.Join(t.TempDir(), "control", l.Collector.Link+".sock")
 	s.cmd = exec.Command(program(t), append([]string{"run", "-i", l.Collector.Link, "--listen", "", "--control", s.socket}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.said
-	start(t, l, s.cmd)
-	client := control.NewClient(s.socket)
-	await(t, "answers", func() bool { return client.Stats(t.Context(), io.Discard, false) == nil })
 	return s
+}
+
+func (s *service) begin() {
+	s.t.Helper()
+	start(s.t, s.lab, s.cmd)
+	client := control.NewClient(s.socket)
+	await(s.t, "answers", func() bool { return client.Stats(s.t.Context(), io.Discard, false) == nil })
 }
 
 // status is a thread's or the process's /proc/.../status, those lines asked for.
@@ -145,6 +158,48 @@ func TestRunDropsPrivileges(t *testing.T) {
 		if len(readAll(t, f)) == 0 {
 			t.Errorf("%s: no packets", f)
 		}
+	}
+	if !offload(t, l, false) {
+		t.Error("the offload was not put back")
+	}
+}
+
+// A service has a user of its own and the capabilities of scripts/unspan.service,
+// and works and ends as root's does.
+func TestRunAsService(t *testing.T) {
+	l := openLab(t)
+	offload(t, l, true)
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "unspan") // t.TempDir lets nobody else in
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := newService(t, l, "-w", dir, "--rotate-size", "16K", "--keep", "2")
+	s.socket = filepath.Join(dir, "control.sock")
+	s.cmd.Args = append(s.cmd.Args, "--control", s.socket)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
+		AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_PERFMON, unix.CAP_IPC_LOCK},
+	}
+	for _, path := range []string{dir, filepath.Dir(s.cmd.Path)} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	s.begin()
+	sendFeed(t, l, 500)
+	process := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
+	const dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
+	if got := s.status(process, "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs"); got != dropped {
+		t.Error(got)
+	}
+	s.stop()
+	if files, err := filepath.Glob(dir + "/*.pcapng"); err != nil || len(files) != 2 {
+		t.Errorf("files %v, %v, want 2", files, err)
 	}
 	if !offload(t, l, false) {
 		t.Error("the offload was not put back")
