@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type run struct {
 	ending  atomic.Bool                     // detached: workers end when their rings are empty
 	drained atomic.Bool                     // no packet is on its way any more
 	last    atomic.Pointer[ledger.Snapshot] // when all is closed
+	reading sync.RWMutex                    // held for reading by whoever reads counters of what close frees
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -237,6 +239,8 @@ func (r *run) books(feed uint32) (bpf.FeedState, bool) {
 
 // close frees everything; whatever was not opened is nil.
 func (r *run) close() error {
+	r.reading.Lock() // who comes now finds the last snapshot
+	defer r.reading.Unlock()
 	var errs []error
 	for _, q := range r.queues {
 		errs = append(errs, q.Close())

@@ -14,6 +14,8 @@ func (l *Live) Snapshot() (ledger.Snapshot, error) {
 	if r == nil {
 		return ledger.Snapshot{}, errors.New("nothing is collected yet")
 	}
+	r.reading.RLock()
+	defer r.reading.RUnlock()
 	if last := r.last.Load(); last != nil {
 		return *last, nil
 	}
