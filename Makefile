@@ -2,10 +2,11 @@
 
 GO ?= go
 FUZZTIME ?= 30s
+INPUTS ?= 10000000
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check lint test test-unprivileged fuzz bench bench-quick demo package clean install-tools
+.PHONY: help build generate generate-check lint test test-unprivileged fuzz fuzz-agree bench bench-quick demo package clean install-tools
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ test-unprivileged: ## what runs without root; says what it skipped
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	scripts/fuzz $(FUZZTIME)
+
+fuzz-agree: ## C against Go on 10 million mutated packets, INPUTS=n for another number (root)
+	UNSPAN_FUZZ_INPUTS=$(INPUTS) $(GO) test ./userspace/decap -run 'TestAgree$$' -count 1 -v -timeout 2h
 
 bench: ## the whole benchmark: ceilings, this, and what people use today (root)
 	$(GO) build -o unspan-bench ./bench
