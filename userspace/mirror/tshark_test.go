@@ -52,6 +52,7 @@ func tsharkFields(t *testing.T, packets [][]byte, fields []string) [][]string {
 	var stderr strings.Builder
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = &stderr
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=") // nobody's preferences
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, stderr.String())
