@@ -49,6 +49,12 @@ type Config struct {
 	// run with the same Path and Prefix did. No other file is touched.
 	Keep int
 
+	// Prepare is how many files of RotateSize are made in memory before the
+	// capture begins, if the output is in memory: to make its pages can cost a
+	// packet several times what it costs to copy it there. Keep at a time are
+	// enough for a ring, since old files are used again.
+	Prepare int
+
 	Lanes   int           // workers that append packets
 	Writer  Writer        //
 	Chunk   int           // bytes handed over at a time; 0: what suits the medium
@@ -116,6 +122,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("keep %d: must not be negative", c.Keep)
 	case c.Keep > 0 && !c.rotates():
 		return errors.New("keep: needs a rotate size or a rotate interval, one file is all there is without")
+	case c.Prepare < 0:
+		return fmt.Errorf("prepare %d: must not be negative", c.Prepare)
+	case c.Prepare > 0 && c.RotateSize == 0:
+		return errors.New("prepare: needs a rotate size, nobody knows how large files get without")
 	case c.Path == "-" && c.rotates():
 		return errors.New("rotation: standard output is one stream, write to a file or directory")
 	case c.Lanes < 1:

@@ -69,13 +69,13 @@ func TestKill(t *testing.T) {
 	writers(t, func(t *testing.T, dir string, w store.Writer) {
 		for _, path := range []string{"one.pcapng", "many/"} {
 			cut := 0
-			const kills = 10
+			const kills = 6
 			for i := range kills {
 				folder := filepath.Join(dir, strconv.Itoa(i))
 				if err := os.Mkdir(folder, 0o700); err != nil {
 					t.Fatal(err)
 				}
-				if !kill(t, folder, folder+"/"+path, w, time.Duration(20+5*i)*time.Millisecond) {
+				if !kill(t, folder, folder+"/"+path, w, time.Duration(5+3*i)*time.Millisecond) {
 					cut++
 				}
 				if err := os.RemoveAll(folder); err != nil {

@@ -27,9 +27,8 @@ type Lane struct {
 	out    chan<- *chunk
 	merged bool
 
-	free   chan *chunk
-	size   int // of a new chunk
-	unmade int // chunks that may still be made
+	free  chan *chunk // chunks that came back
+	fresh []*chunk    // chunks that were never used: their memory may yet cost nothing
 
 	ticked uint64 // packets in the chunk at the last Tick
 	parked bool   // no packet came between two Ticks
@@ -169,18 +168,17 @@ func (l *Lane) hand(full bool) {
 	}
 }
 
-// take gets an empty chunk: one that came back, or a new one.
+// take gets an empty chunk: rather one that came back than a fresh one.
 func (l *Lane) take() bool {
 	select {
 	case l.chunk = <-l.free:
 		return true
 	default:
 	}
-	if l.unmade == 0 {
+	n := len(l.fresh)
+	if n == 0 {
 		return false
 	}
-	l.unmade--
-	l.chunk = newChunk(l.size, l.free)
-	l.chunk.shares = []share{{lane: l}}
+	l.chunk, l.fresh = l.fresh[n-1], l.fresh[:n-1]
 	return true
 }

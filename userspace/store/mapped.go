@@ -21,7 +21,8 @@ const (
 	// writes itself waits for it.
 	stepSize = 1 << 20
 
-	// viewSize is how much of a file is mapped at a time.
+	// viewSize is how much is mapped at a time of a file that may grow without
+	// end.
 	viewSize = 1 << 30
 )
 
@@ -43,6 +44,7 @@ var errChanged = errors.New("another process cut the file")
 // filler.
 type mapped struct {
 	file  *os.File
+	width int64  // of the view
 	view  []byte // of the file, from base
 	base  int64
 	end   int64 // behind the last block
@@ -51,10 +53,10 @@ type mapped struct {
 	lost  bool  // the file is no longer what it was
 }
 
-// openMapped takes a file of size bytes that begins with n bytes of header; the
-// rest are fillers.
-func openMapped(f *os.File, n, size int64) (medium, error) {
-	m := &mapped{file: f, end: n, size: size}
+// openMapped takes a file that consists of a header of n bytes, and looks at
+// width bytes of it at a time.
+func openMapped(f *os.File, n int, width int64) (*mapped, error) {
+	m := &mapped{file: f, width: width, end: int64(n), size: int64(n)}
 	if err := m.look(0); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -70,7 +72,7 @@ func (m *mapped) look(at int64) error {
 		m.view = nil
 	}
 	base := at &^ (pageSize - 1)
-	view, err := unix.Mmap(int(m.file.Fd()), base, viewSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	view, err := unix.Mmap(int(m.file.Fd()), base, int(m.width), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mapping: %w", err)
 	}
@@ -139,8 +141,8 @@ func (m *mapped) reserve(after, until int64) error {
 		m.lost = true
 		return errChanged
 	}
-	if until > m.base+viewSize {
-		if until-m.end > viewSize/2 {
+	if until > m.base+m.width {
+		if until-m.end > m.width-pageSize {
 			return fmt.Errorf("%d bytes at once: %w", after-m.end, unix.EFBIG)
 		}
 		if err := m.look(m.end); err != nil {

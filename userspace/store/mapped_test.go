@@ -108,6 +108,47 @@ func TestRecycle(t *testing.T) {
 	tools(t, files(t, dir)...)
 }
 
+// TestPrepare: files made in advance become the first ones, and are not there
+// before nor after.
+func TestPrepare(t *testing.T) {
+	dir := memory(t)
+	cfg := store.Default()
+	cfg.Path, cfg.RotateSize, cfg.Keep, cfg.Prepare = dir, 5<<20, 4, 3
+	s := start(t, cfg)
+	made, _ := filepath.Glob(filepath.Join(dir, ".*"))
+	inodes := map[uint64]bool{}
+	for _, path := range made {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inodes[info.Sys().(*syscall.Stat_t).Ino] = true
+	}
+	if len(made) != 3 || len(files(t, dir)) > 0 {
+		t.Errorf("made in advance: %v, to be seen: %v", made, files(t, dir))
+	}
+	sent := fill(s, s.AddInterface(pcapng.Interface{Name: "a"}), 0, 6<<20)
+	s.Lane(0).Close()
+	s.wait(t)
+	var all []string
+	for _, path := range files(t, dir) {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !inodes[info.Sys().(*syscall.Stat_t).Ino] {
+			t.Errorf("%s was not made in advance", path)
+		}
+		all = append(all, read(t, path).packets...)
+	}
+	if !slices.Equal(all, sequence(0, sent)) {
+		t.Errorf("%d packets, want %d in order", len(all), sent)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // TestRecycleLeavesToOthers: who has an old file open, or another name for it,
 // keeps it as it was.
 func TestRecycleLeavesToOthers(t *testing.T) {

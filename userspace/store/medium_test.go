@@ -19,7 +19,7 @@ func TestMediaAgree(t *testing.T) {
 		"cached": func(f *os.File) (medium, error) { return &cached{f, int64(len(header))}, nil },
 		"direct": func(f *os.File) (medium, error) { return openDirect(f, header) },
 		"mapped": func(f *os.File) (medium, error) {
-			return openMapped(f, int64(len(header)), int64(len(header)))
+			return openMapped(f, len(header), 32<<20)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,12 +1,12 @@
 package store
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -22,9 +22,12 @@ const nameTime = "20060102T150405.000"
 func (n *names) next(ns uint64) string {
 	n.number++
 	at := time.Unix(0, int64(ns)).UTC().Format(nameTime)
-	number := strconv.Itoa(n.number)
-	number = strings.Repeat("0", max(0, 5-len(number))) + number
-	return filepath.Join(n.dir, n.prefix+"-"+at+"-"+number+n.ext)
+	return filepath.Join(n.dir, fmt.Sprintf("%s-%s-%05d%s", n.prefix, at, n.number, n.ext))
+}
+
+// spare is a name that no packet has: of the i-th file that is made in advance.
+func (n *names) spare(i int) string {
+	return filepath.Join(n.dir, fmt.Sprintf("%s-00000000T000000.000-%05d%s", n.prefix, i, n.ext))
 }
 
 // hidden is the name of a file that is being made.

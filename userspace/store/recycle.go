@@ -19,6 +19,27 @@ type old struct {
 	mapped *mapped // nil: it is closed
 }
 
+// prepare makes an old file that never was one: its pages are there.
+func prepare(path string, size, width int64) (old, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
+	if err != nil {
+		return old{}, err
+	}
+	m, err := openMapped(f, 0, width)
+	if err != nil {
+		return old{}, errors.Join(err, os.Remove(path))
+	}
+	size = cell(size)
+	if err = f.Truncate(size); err == nil {
+		err = m.populate(size)
+	}
+	if err != nil {
+		return old{}, errors.Join(bare(err), m.close(), os.Remove(path))
+	}
+	m.size = size
+	return old{path, m}, nil
+}
+
 // retire ends a file as close does, but keeps it at hand for recycle.
 func (m *mapped) retire() error { return m.shrink() }
 
@@ -35,14 +56,14 @@ var errInUse = errors.New("file is in use")
 // recycle makes a new file out of an old one in memory, whose pages need not be
 // made again. The old one is gone when it returns, as if it had been removed,
 // and left to others if they have it open or have another name for it.
-func recycle(o old, path string, header []byte) (medium, error) {
+func recycle(o old, path string, header []byte, width int64) (medium, error) {
 	m := o.mapped
 	if m == nil {
 		f, err := os.OpenFile(o.path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return nil, err
 		}
-		m = &mapped{file: f}
+		m = &mapped{file: f, width: width}
 	}
 	if err := m.reuse(o.path, path, header); err != nil {
 		return nil, errors.Join(err, m.abandon())
@@ -65,8 +86,9 @@ func (m *mapped) reuse(from, to string, header []byte) error {
 	if err != nil {
 		return err
 	}
-	size, first := info.Size()/cellSize*cellSize, cell(int64(len(header)))
-	if !os.SameFile(info, named) || !info.Mode().IsRegular() || size < first || info.Sys().(*syscall.Stat_t).Nlink > 1 {
+	first := cell(int64(len(header)))
+	size := max(first, cell(info.Size()))
+	if !os.SameFile(info, named) || !info.Mode().IsRegular() || info.Sys().(*syscall.Stat_t).Nlink > 1 {
 		return fmt.Errorf("%s: %w", from, errInUse)
 	}
 	// Under this name nobody looks at it while it is neither old nor new.

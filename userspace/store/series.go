@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,7 @@ type series struct {
 	interval uint64 // number of the interval that the file is for
 	block    []byte // for what is not packets
 
+	spare    []old // files that were made in advance
 	kept     []old // files that are finished, oldest first
 	refusing bool  // the last chunk was refused
 	broken   error // nothing can be written any more
@@ -46,7 +48,32 @@ func (s *series) prepare() error {
 			s.kept = append(s.kept, old{path: path})
 		}
 	}
+	return s.reserve()
+}
+
+// reserve makes files in advance.
+func (s *series) reserve() error {
+	t, cfg := &s.store.target, &s.store.cfg
+	if !t.memory {
+		return nil
+	}
+	for range cfg.Prepare {
+		path := hidden(s.names.spare(len(s.spare)))
+		o, err := prepare(path, cfg.RotateSize, t.width)
+		if err != nil {
+			return explain("preparing output", path, err)
+		}
+		s.spare = append(s.spare, o)
+	}
 	return nil
+}
+
+// waste removes files that were made in advance and not needed.
+func (s *series) waste() {
+	for _, o := range s.spare {
+		s.store.note(errors.Join(o.mapped.abandon(), os.Remove(o.path)))
+	}
+	s.spare = nil
 }
 
 // write puts the packets of a chunk into files and counts them.
@@ -164,10 +191,18 @@ func (s *series) open(first uint64) error {
 // room for, or anew.
 func (s *series) begin(path string) (medium, error) {
 	s.release(func(m *mapped) bool { return m.gone() })
+	t := &s.store.target
+	for len(s.spare) > 0 {
+		o := s.spare[0]
+		s.spare = s.spare[1:]
+		if file, err := recycle(o, path, s.block, t.width); err == nil {
+			return file, nil
+		}
+	}
 	keep := s.store.cfg.Keep
 	for keep > 0 && len(s.kept) >= keep {
-		if s.store.target.memory {
-			file, err := recycle(s.kept[0], path, s.block)
+		if t.memory {
+			file, err := recycle(s.kept[0], path, s.block, t.width)
 			if err == nil {
 				s.kept = s.kept[1:]
 				return file, nil
@@ -179,7 +214,7 @@ func (s *series) begin(path string) (medium, error) {
 		}
 		s.kept = s.kept[1:]
 	}
-	return s.store.target.open(path, s.names != nil, s.block)
+	return t.open(path, s.names != nil, s.block)
 }
 
 // release closes those old files that are still mapped and of which is says so.

@@ -77,7 +77,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("output configuration: %w", err)
 	}
-	target, err := resolve(cfg.Path)
+	target, err := resolve(cfg.Path, cfg.RotateSize)
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +124,16 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) newLane() *Lane {
 	chunks := max(2, s.cfg.Backlog/s.cfg.Chunk)
-	return &Lane{
-		flush:  uint64(s.cfg.Flush),
-		free:   make(chan *chunk, chunks),
-		size:   s.cfg.Chunk,
-		unmade: chunks,
+	l := &Lane{
+		flush: uint64(s.cfg.Flush),
+		free:  make(chan *chunk, chunks),
 	}
+	for range chunks {
+		c := newChunk(s.cfg.Chunk, l.free)
+		c.shares = []share{{lane: l}}
+		l.fresh = append(l.fresh, c)
+	}
+	return l
 }
 
 // newWriter makes the series of a lane, or of all when there is one, and the
@@ -232,6 +236,7 @@ func (s *Store) end() {
 		for _, w := range s.writers {
 			w.series.finish()
 			w.series.release(func(*mapped) bool { return true })
+			w.series.waste()
 		}
 		close(s.discards)
 	})

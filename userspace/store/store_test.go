@@ -532,6 +532,8 @@ func TestOpenErrors(t *testing.T) {
 		{"rotate interval", func(c *store.Config) { c.RotateInterval = 5 }, "rotate interval 5ns"},
 		{"keep", func(c *store.Config) { c.Keep = -1 }, "keep -1"},
 		{"keep without rotation", func(c *store.Config) { c.Keep = 3 }, "keep: needs a rotate size"},
+		{"prepare", func(c *store.Config) { c.Prepare = -1 }, "prepare -1"},
+		{"prepare without a size", func(c *store.Config) { c.Prepare = 1 }, "prepare: needs a rotate size"},
 		{"rotation of standard output", func(c *store.Config) { c.Path, c.RotateSize = "-", 1<<20 }, "standard output is one stream"},
 		{"lanes", func(c *store.Config) { c.Lanes = 0 }, "lanes 0"},
 		{"writer", func(c *store.Config) { c.Writer = "x" }, `writer "x"`},

@@ -14,15 +14,19 @@ import (
 // target is what Path turned out to be.
 type target struct {
 	path   string
-	dir    bool // a directory: a series per lane
-	stream bool // a pipe or device
-	memory bool // files are in memory: writing is copying
+	dir    bool  // a directory: a series per lane
+	stream bool  // a pipe or device
+	memory bool  // files are in memory: writing is copying
+	width  int64 // of the view of a file in memory
 }
 
 // resolve looks at Path. A directory that is asked for with a / and missing is
 // made.
-func resolve(path string) (target, error) {
-	t := target{path: path}
+func resolve(path string, rotateSize int64) (target, error) {
+	t := target{path: path, width: viewSize}
+	if rotateSize > 0 {
+		t.width = cell(rotateSize) + maxChunk + cellSize // a file is seen as a whole
+	}
 	if path == "-" {
 		t.stream = true
 		return t, nil
@@ -77,7 +81,7 @@ func (t *target) open(path string, fresh bool, header []byte) (medium, error) {
 		return nil, err
 	}
 	if t.memory {
-		return openMapped(f, int64(len(header)), int64(len(header)))
+		return openMapped(f, len(header), t.width)
 	}
 	if d, err := openDirect(f, header); err == nil {
 		return d, nil
