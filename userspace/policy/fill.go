@@ -11,10 +11,10 @@ import (
 )
 
 // Maps are the names of the maps that belong to one policy: each load of the
-// program has its own, where those of feeds and verdicts go on.
+// program has its own, where those of feeds, verdicts and duplicate pairs go on.
 func Maps() []string {
 	return []string{kernelMapRules, kernelMapRuleSets, kernelMapRuleRanges, kernelMapRulePrefixes,
-		kernelMapRuleMemo, kernelMapRuleStates, kernelMapSightings, kernelMapDuplicatePairs}
+		kernelMapRuleMemo, kernelMapRuleStates, kernelMapSightings}
 }
 
 // stub is the function of bpf/policy.h that stands where the filters go.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -254,4 +255,22 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Every policy in the documentation can be read and compiled.
+func TestDocumentedPolicies(t *testing.T) {
+	needTcpdump(t)
+	page, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := 0
+	for _, part := range strings.Split(string(page), "```yaml\n")[1:] {
+		text, _, _ := strings.Cut(part, "```")
+		mustCompile(t, mustRead(t, text))
+		examples++
+	}
+	if examples < 6 {
+		t.Errorf("found %d policies in docs/policy.md, want all 6", examples)
+	}
 }
