@@ -145,23 +145,44 @@ func (n *Namespace) deleteLink() error {
 	return nil
 }
 
-// awaitCarrier waits until the end can send. The end that came up first had no
-// carrier yet; the kernel gives it a queue a moment later, on a work queue
-// (linkwatch_do_dev in net/core/link_watch.c), and until then eats what is sent.
-func (n *Namespace) awaitCarrier() error {
-	const patience = 10 * time.Second
+// awaitReady waits for what the kernel does on work queues after the requests
+// above are answered: the end that came up first had no carrier yet and eats what
+// is sent until it has a queue (linkwatch_do_dev in net/core/link_watch.c), and an
+// IPv6 address receives only when its local route is in (addrconf_dad_work in
+// net/ipv6/addrconf.c, even without DAD).
+func (n *Namespace) awaitReady() error {
+	const patience = 30 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		veth, err := netlink.LinkByName(n.Link)
-		if err != nil {
-			return fmt.Errorf("looking for %s: %w", n.Link, err)
-		}
-		if veth.Attrs().OperState == netlink.OperUp {
-			return nil
+		missing, err := n.missing()
+		if err != nil || missing == "" {
+			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("waiting for the carrier of %s: still %s after %v", n.Link, veth.Attrs().OperState, patience)
+			return fmt.Errorf("waiting for %s: %s missing after %v", n.Link, missing, patience)
 		}
 	}
+}
+
+// missing names what the end still lacks; nothing when it is ready.
+func (n *Namespace) missing() (string, error) {
+	veth, err := netlink.LinkByName(n.Link)
+	if err != nil {
+		return "", fmt.Errorf("looking for %s: %w", n.Link, err)
+	}
+	if veth.Attrs().OperState != netlink.OperUp {
+		return "carrier", nil
+	}
+	addresses, err := netlink.AddrList(veth, netlink.FAMILY_ALL)
+	if err != nil {
+		return "", fmt.Errorf("listing the addresses of %s: %w", n.Link, err)
+	}
+	for _, a := range addresses {
+		routes, err := netlink.RouteGet(a.IP)
+		if err != nil || len(routes) != 1 || routes[0].Type != unix.RTN_LOCAL {
+			return "local route to " + a.IP.String(), nil
+		}
+	}
+	return "", nil
 }
 
 // attachPass attaches a program that passes every frame to the end of n.

@@ -48,8 +48,8 @@ type Lab struct {
 	err   error
 }
 
-// Open makes the namespaces and the cable; both ends are up and have carrier
-// when it returns. It needs root. After an error nothing is left.
+// Open makes the namespaces and the cable; both ends send and receive when it
+// returns. It needs root. After an error nothing is left.
 func Open(cfg Config) (_ *Lab, err error) {
 	if cfg.Queues == 0 {
 		cfg.Queues = 1
@@ -99,10 +99,10 @@ func Open(cfg Config) (_ *Lab, err error) {
 	if err := l.Collector.Do(func() error { return l.Collector.bringUp(l.Mirror) }); err != nil {
 		return nil, err
 	}
-	if err := l.Mirror.Do(l.Mirror.awaitCarrier); err != nil {
+	if err := l.Mirror.Do(l.Mirror.awaitReady); err != nil {
 		return nil, err
 	}
-	if err := l.Collector.Do(l.Collector.awaitCarrier); err != nil {
+	if err := l.Collector.Do(l.Collector.awaitReady); err != nil {
 		return nil, err
 	}
 	if cfg.MirrorPass {

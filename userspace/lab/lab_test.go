@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/unspan/unspan/userspace/lab"
 	"github.com/vishvananda/netlink"
@@ -103,6 +104,7 @@ func exchange(t *testing.T, from *lab.Namespace, source netip.Addr, to *lab.Name
 	if _, err := sender.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
+	receiver.SetReadDeadline(time.Now().Add(10 * time.Second))
 	buf := make([]byte, 16)
 	n, peer, err := receiver.ReadFromUDPAddrPort(buf)
 	if err != nil {
