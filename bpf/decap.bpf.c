@@ -54,12 +54,9 @@ static __always_inline enum verdict open_tunnel(struct packet *p)
 		if (p->label->fragment == FRAGMENT_LATER)
 			return later_fragment(p);
 	}
-	settle(p);
 	v = parse_tunnel(p);
-	if (v == VERDICT_NONE) {
-		settle(p);
+	if (v == VERDICT_NONE)
 		v = measure_inner(p);
-	}
 	return p->label->fragment ? first_fragment(p, v) : v;
 }
 
@@ -105,10 +102,9 @@ static __always_inline __u32 socket_index(struct xdp_md *ctx, struct packet *p)
 
 static __always_inline int is_stranger(struct packet *p)
 {
-	struct exporter_prefix from = { .bits = 128 };
-
 	if (!settings.list_exporters || p->label->key.encap == ENCAP_RSPAN || p->label->key.encap == ENCAP_NATIVE)
 		return 0;
+	struct exporter_prefix from = { .bits = 128 };
 	__builtin_memcpy(from.address, p->label->key.exporter, sizeof(from.address));
 	return !bpf_map_lookup_elem(&exporters, &from);
 }
@@ -138,7 +134,7 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 /* ===== The frontier: from here on nothing may PASS, the packet is no longer what it was. ===== */
 static __always_inline enum verdict strip(struct xdp_md *ctx, struct packet *p, enum verdict v)
 {
-	struct ethhdr *eth = p->start, addresses = {};
+	struct ethernet_header *eth = p->start, addresses = {};
 
 	if (p->label->key.encap == ENCAP_RSPAN) {
 		if ((void *)(eth + 1) > p->cursor.data_end)
@@ -150,13 +146,13 @@ static __always_inline enum verdict strip(struct xdp_md *ctx, struct packet *p, 
 
 	void *data_end = (void *)(long)ctx->data_end;
 	struct record *record = (void *)(long)ctx->data;
-	struct ethhdr *inner = (void *)(record + 1);
+	struct ethernet_header *inner = (void *)(record + 1);
 	if ((void *)(inner + 1) > data_end)
 		return VERDICT_DROP_STRIP;
 	*record = p->label->record;
 	if (p->label->key.encap == ENCAP_RSPAN) {
-		__builtin_memcpy(inner->h_dest, addresses.h_dest, ETH_ALEN);
-		__builtin_memcpy(inner->h_source, addresses.h_source, ETH_ALEN);
+		__builtin_memcpy(inner->destination, addresses.destination, ETH_ALEN);
+		__builtin_memcpy(inner->source, addresses.source, ETH_ALEN);
 	}
 	return v;
 }

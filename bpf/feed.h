@@ -77,7 +77,8 @@ static __always_inline void observe_feed(struct packet *p, struct feed_entry *fe
 	s->packets++;
 	s->bytes += p->label->record.wire_length;
 	s->kept += kept;
-	s->critical += !!(p->label->record.flags & RECORD_CRITICAL);
+	if (p->label->record.flags & RECORD_CRITICAL)
+		s->critical++;
 	if (p->label->record.flags & RECORD_SEQUENCE)
 		p->label->record.gap = sequence_observe(&s->sequence, p->label->record.sequence);
 	bpf_spin_unlock(&feed->lock);

@@ -42,7 +42,14 @@ static __always_inline __u64 fold_ip6(const void *address)
 
 static __always_inline int has_ports(__u8 protocol)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+	switch (protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		return 1;
+	default:
+		return 0;
+	}
 }
 
 /* Ports as they lie in memory at the cursor, 0 when there are none to read. */
@@ -60,11 +67,11 @@ static __always_inline __u32 hash_ip4(struct cursor *c)
 {
 	struct iphdr *ip = take(c, sizeof(*ip));
 
-	if (!ip || ip->ihl < 5)
+	if (!ip || (*(__u8 *)ip & 0xf) < 5)
 		return 0;
 	__u32 source = ip->saddr, destination = ip->daddr, ports = 0;
 	__u8 protocol = ip->protocol;
-	__u32 options = ip->ihl * 4 - sizeof(*ip);
+	__u32 options = ip4_options(ip);
 
 	/* Only the first fragment has ports: none is asked, so all meet the same worker. */
 	if (!(ip->frag_off & bpf_htons(IP4_FRAGMENT)) && (!options || take(c, options & 0x3c)))
@@ -103,10 +110,8 @@ static __always_inline __u32 hash_datagram(struct packet *p)
 }
 
 /* The cursor stands behind the EtherType; eth holds the addresses. */
-static __always_inline __u32 hash_ethernet(struct cursor *c, struct ethhdr *eth, __u16 ethertype)
+static __always_inline __u32 hash_ethernet(struct cursor *c, const struct ethernet_header *eth, __u16 ethertype)
 {
-	__u64 source = fold_mac(eth->h_source), destination = fold_mac(eth->h_dest);
-
 	for (int i = 0; i < MAX_VLANS && is_vlan(ethertype); i++) {
 		struct vlan_header *tag = take(c, sizeof(*tag));
 
@@ -118,7 +123,8 @@ static __always_inline __u32 hash_ethernet(struct cursor *c, struct ethhdr *eth,
 		return hash_ip4(c);
 	if (ethertype == ETH_P_IPV6)
 		return hash_ip6(c);
-	return hash_flow(hash_endpoint(source, 0), hash_endpoint(destination, 0), ethertype);
+	return hash_flow(hash_endpoint(fold_mac(eth->source), 0), hash_endpoint(fold_mac(eth->destination), 0),
+			 ethertype);
 }
 
 static __always_inline enum verdict measure_ip(struct packet *p)
@@ -147,10 +153,10 @@ static __always_inline enum verdict measure_inner(struct packet *p)
 	if (p->label->record.flags & RECORD_RAW_IP)
 		return measure_ip(p);
 
-	struct ethhdr *eth = take(&look, sizeof(*eth));
+	struct ethernet_header *eth = take(&look, sizeof(*eth));
 	if (!eth)
 		return VERDICT_DROP_INNER_SHORT;
-	p->label->record.flow_hash = hash_ethernet(&look, eth, bpf_ntohs(eth->h_proto));
+	p->label->record.flow_hash = hash_ethernet(&look, eth, bpf_ntohs(eth->ethertype));
 	return VERDICT_REDIRECT_INNER;
 }
 
@@ -158,7 +164,7 @@ static __always_inline enum verdict measure_inner(struct packet *p)
 static __always_inline enum verdict measure_rspan(struct packet *p)
 {
 	struct cursor look = p->cursor;
-	struct ethhdr *eth = p->start;
+	struct ethernet_header *eth = p->start;
 
 	if ((void *)(eth + 1) > look.data_end)
 		return VERDICT_DROP_INNER_SHORT;

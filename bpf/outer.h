@@ -17,11 +17,11 @@
 
 static __always_inline enum verdict parse_ethernet(struct packet *p)
 {
-	struct ethhdr *eth = take(&p->cursor, sizeof(*eth));
+	struct ethernet_header *eth = take(&p->cursor, sizeof(*eth));
 
 	if (!eth)
 		return VERDICT_PASS_NOT_IP;
-	p->ethertype = bpf_ntohs(eth->h_proto);
+	p->ethertype = bpf_ntohs(eth->ethertype);
 
 	for (int i = 0; i < MAX_VLANS && is_vlan(p->ethertype); i++) {
 		struct vlan_header *tag = take(&p->cursor, sizeof(*tag));
@@ -43,9 +43,9 @@ static __always_inline enum verdict parse_ip4(struct packet *p)
 {
 	struct iphdr *ip = take(&p->cursor, sizeof(*ip));
 
-	if (!ip || ip->version != 4 || ip->ihl < 5)
+	if (!ip || !is_ip4(ip))
 		return VERDICT_PASS_BAD_IP;
-	__u32 options = ip->ihl * 4 - sizeof(*ip);
+	__u32 options = ip4_options(ip);
 	__u32 total = bpf_ntohs(ip->tot_len);
 
 	if (total) {		/* 0: BIG TCP, the frame says how long it is */
@@ -56,9 +56,8 @@ static __always_inline enum verdict parse_ip4(struct packet *p)
 	p->protocol = ip->protocol;
 	map_ip4(p->label->key.exporter, ip->saddr);
 	map_ip4(p->label->key.collector, ip->daddr);
-	__u16 offset = bpf_ntohs(ip->frag_off);
-	if (offset & IP4_FRAGMENT) {
-		p->label->fragment = offset & IP4_OFFSET ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	if (ip->frag_off & bpf_htons(IP4_FRAGMENT)) {
+		p->label->fragment = ip->frag_off & bpf_htons(IP4_OFFSET) ? FRAGMENT_LATER : FRAGMENT_FIRST;
 		p->label->datagram.id = bpf_ntohs(ip->id);
 	}
 	if (options && !take(&p->cursor, options & 0x3c))
@@ -121,12 +120,13 @@ static __always_inline int is_collector(const __u8 *address)
 	return 0;
 }
 
-/* Is the datagram one for us to open? Moves nothing. */
+/* Is the datagram one for us to open? All ways through the outer headers meet here. */
 static __always_inline enum verdict check_destination(struct packet *p)
 {
 	if (p->protocol != IPPROTO_GRE &&
 	    !(p->protocol == IPPROTO_UDP && (accepted(ENCAP_VXLAN) || accepted(ENCAP_GENEVE))))
 		return p->label->fragment ? VERDICT_PASS_FRAGMENT : VERDICT_PASS_NOT_TUNNEL;
+	settle(p);
 	if (!settings.any_destination && !is_collector(p->label->key.collector))
 		return VERDICT_PASS_NOT_COLLECTOR;
 	return VERDICT_NONE;

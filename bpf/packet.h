@@ -8,6 +8,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 #include "maps.h"
@@ -104,17 +105,31 @@ static __always_inline int accepted(enum encap encap)
 
 static __always_inline void map_ip4(__u8 *address, __be32 ip4)
 {
-	__u32 *word = (__u32 *)address;
+	__u64 *half = (__u64 *)address;
 
-	word[0] = 0;
-	word[1] = 0;
-	word[2] = bpf_htonl(0xffff);
-	word[3] = ip4;
+	half[0] = 0;
+	half[1] = (__u64)ip4 << 32 | bpf_htonl(0xffff);
 }
 
 static __always_inline int is_vlan(__u16 ethertype)
 {
+	if (ethertype == ETH_P_IP)
+		return 0;	/* asked first, because it is nearly always so */
 	return ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD || ethertype == ETHERTYPE_QINQ_OLD;
+}
+
+/* Version 4 and a header of 5 to 15 words, from the byte that says both. */
+static __always_inline int is_ip4(const struct iphdr *ip)
+{
+	__u8 first = *(const __u8 *)ip;
+
+	return first >= 0x45 && first <= 0x4f;
+}
+
+/* Bytes of options behind the fixed header; the header has at least 5 words. */
+static __always_inline __u32 ip4_options(const struct iphdr *ip)
+{
+	return (*(const __u8 *)ip & 0xf) * 4 - sizeof(*ip);
 }
 
 static __always_inline int passes(enum verdict v)

@@ -39,8 +39,8 @@ static __always_inline enum verdict parse_gre(struct packet *p)
 
 	if (!gre)
 		return VERDICT_DROP_GRE_SHORT;
-	__u16 flags = bpf_ntohs(gre->flags);
-	__u16 protocol = bpf_ntohs(gre->protocol);
+	__u32 word = bpf_ntohl(*(__be32 *)gre);
+	__u16 flags = word >> 16, protocol = word;
 
 	if (flags & GRE_VERSION)
 		return VERDICT_PASS_GRE_VERSION;
@@ -52,11 +52,12 @@ static __always_inline enum verdict parse_gre(struct packet *p)
 	p->label->key.encap = encap;
 	if (encap == ENCAP_GRE_IP)
 		p->label->record.flags |= RECORD_RAW_IP;
-	if (flags & GRE_ROUTING)
-		return VERDICT_DROP_GRE_ROUTING;
-
-	if (flags & GRE_CHECKSUM && !take(&p->cursor, 4))
-		return VERDICT_DROP_GRE_SHORT;
+	if (flags & (GRE_ROUTING | GRE_CHECKSUM)) {
+		if (flags & GRE_ROUTING)
+			return VERDICT_DROP_GRE_ROUTING;
+		if (!take(&p->cursor, 4))
+			return VERDICT_DROP_GRE_SHORT;
+	}
 	if (flags & GRE_KEY) {
 		__be32 *key = take(&p->cursor, 4);
 
@@ -109,6 +110,7 @@ static __always_inline enum verdict parse_erspan3(struct packet *p)
 	__u16 first = bpf_ntohs(h->version_vlan);
 	__u16 second = bpf_ntohs(h->session);
 	__u16 third = bpf_ntohs(h->flags);
+	__u32 flags = p->label->record.flags | RECORD_VLAN | RECORD_SOURCE_TIME | RECORD_DIRECTION;
 
 	if (first >> 12 != 2)
 		return VERDICT_DROP_ERSPAN_VERSION;
@@ -116,15 +118,15 @@ static __always_inline enum verdict parse_erspan3(struct packet *p)
 	p->label->record.tci = (first & 0xfff) | (second & 0xe000);
 	p->label->record.source_time = bpf_ntohl(h->timestamp);
 	p->label->record.granularity = third >> 1 & 3;
-	p->label->record.flags |= RECORD_VLAN | RECORD_SOURCE_TIME | RECORD_DIRECTION;
 	if (third & ERSPAN3_EGRESS)
-		p->label->record.flags |= RECORD_EGRESS;
+		flags |= RECORD_EGRESS;
 	if (second & ERSPAN_TRUNCATED)
-		p->label->record.flags |= RECORD_TRUNCATED;
+		flags |= RECORD_TRUNCATED;
 	/* BSO 1, 2, 3 are the three flags in a row. */
 	__u16 bso = second >> 11 & 3;
 	if (bso)
-		p->label->record.flags |= RECORD_SHORT << (bso - 1);
+		flags |= RECORD_SHORT << (bso - 1);
+	p->label->record.flags = flags;
 
 	if (third & ERSPAN3_SUBHEADER) {
 		struct erspan3_platform *platform = take(&p->cursor, sizeof(*platform));
@@ -225,7 +227,6 @@ static __always_inline enum verdict parse_tunnel(struct packet *p)
 	v = parse_gre(p);
 	if (v)
 		return v;
-	settle(p);
 	switch (p->label->key.encap) {
 	case ENCAP_ERSPAN2:
 		return parse_erspan2(p);

@@ -7,6 +7,13 @@
 
 #define ETHERTYPE_QINQ_OLD 0x9100	/* pre-standard QinQ, still sent */
 
+/* Ethernet II. The uapi's ethhdr is packed, so clang reads it byte by byte. */
+struct ethernet_header {
+	__u8 destination[6];
+	__u8 source[6];
+	__be16 ethertype;
+};
+
 /* 802.1Q tag, behind the addresses or another tag. */
 struct vlan_header {
 	__be16 tci;
