@@ -208,16 +208,17 @@ func (w *worker) publish() {
 	w.books.unasked.Store(w.counts.unasked)
 }
 
-// ledger is the worker's line.
+// ledger is the worker's line. What the datagrams were is read before the
+// fragments that made them: a live reading shows what is on its way as missing,
+// never as counted twice.
 func (w *worker) ledger() ledger.Worker {
-	l := ledger.Worker{
-		Inner:      w.books.inner.Load(),
-		Malformed:  w.books.malformed.Load(),
-		Reassembly: w.parts.Stats(),
-	}
+	var l ledger.Worker
 	for v := range l.Verdicts {
 		d := &w.books.datagrams[v]
 		l.Verdicts[v] = bpf.Tally{Packets: d.packets.Load(), Bytes: d.bytes.Load()}
 	}
+	l.Inner = w.books.inner.Load()
+	l.Malformed = w.books.malformed.Load()
+	l.Reassembly = w.parts.Stats()
 	return l
 }

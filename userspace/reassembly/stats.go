@@ -78,7 +78,6 @@ type counters struct {
 // inside Add the numbers may be a fragment apart.
 func (r *Reassembler) Stats() Stats {
 	s := Stats{
-		Held:        uint64(r.counts.held.Load()),
 		Reassembled: r.counts.reassembled.Load(),
 		Datagrams:   r.counts.datagrams.Load(),
 		Waiting:     uint64(r.counts.waiting.Load()),
@@ -87,6 +86,9 @@ func (r *Reassembler) Stats() Stats {
 	for reason := range s.GivenUp {
 		s.GivenUp[reason] = r.counts.givenUp[reason].Load()
 	}
+	// Held after where its fragments go, and those count after it: a fragment that
+	// moves meanwhile is missed, never counted twice.
+	s.Held = uint64(r.counts.held.Load())
 	s.Fragments = r.counts.fragments.Load()
 	return s
 }

@@ -54,8 +54,8 @@ func (r *Reassembler) discard(d *datagram, reason Reason) {
 }
 
 func (r *Reassembler) giveUp(d *datagram, reason Reason) {
-	r.counts.givenUp[reason].Add(uint64(d.fragments))
 	r.counts.held.Add(-int64(d.fragments))
+	r.counts.givenUp[reason].Add(uint64(d.fragments))
 	d.fragments = 0
 	if d.buffer != nil {
 		r.pool.put(d.buffer)
