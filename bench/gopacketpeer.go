@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -45,8 +46,12 @@ func (u *userspaceDecap) packetSocket(ready func(), stop <-chan struct{}) (err e
 	if err != nil {
 		return err
 	}
-	out := &capture{directory: u.task.Directory}
-	defer func() { err = errors.Join(err, out.close(), ring.close()) }()
+	defer func() { err = errors.Join(err, ring.close()) }()
+	out, err := openCapture(filepath.Join(u.task.Directory, "peer.pcap"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.close()) }()
 	open := parserDecap()
 	if u.task.Receiver == newPacketPeer {
 		open = newPacketDecap
@@ -86,8 +91,12 @@ func (u *userspaceDecap) rawSocket(ready func(), stop <-chan struct{}) (err erro
 	if err != nil {
 		return fmt.Errorf("making a raw socket: %w", err)
 	}
-	out := &capture{directory: u.task.Directory}
-	defer func() { err = errors.Join(err, out.close(), unix.Close(fd)) }()
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	out, err := openCapture(filepath.Join(u.task.Directory, "peer.pcap"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.close()) }()
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, ringBlock*ringBlocks); err != nil {
 		return err
 	}

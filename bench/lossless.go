@@ -76,6 +76,10 @@ func (b *bench) losslessOf(ctx context.Context, l load, t *table, picture *chart
 	}
 	for _, r := range receivers {
 		f := found[r.Receiver]
+		if len(f.rates) == 0 {
+			b.report.absent(r.Receiver+", "+l.Title, "no rate was found at which it lost nothing")
+			continue
+		}
 		rate := f.rates.median()
 		picture.add(l.Title, r.Receiver, rate/1e6)
 		t.row(l.Title, r.Receiver, mega(rate), scaled(f.rates, 1e-6).spread("%.2f"),

@@ -84,8 +84,8 @@ func (b *bench) writeCapture(path string, n int) (err error) {
 	if err != nil {
 		return err
 	}
-	c := capture{directory: filepath.Dir(path)}
-	if err := c.open(path); err != nil {
+	c, err := openCapture(path)
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -98,7 +98,7 @@ func (b *bench) writeCapture(path string, n int) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := c.put(at, packet); err != nil {
+		if err := c.write(at, packet); err != nil {
 			return err
 		}
 	}

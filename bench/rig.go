@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -87,10 +88,27 @@ func (o *outcome) loss() float64 {
 func (g *rig) measure(ctx context.Context, t task, o offer) (outcome, error) {
 	t.Interface, t.Ifindex = g.lab.Collector.Link, g.lab.Collector.Ifindex
 	out, err := g.attempt(ctx, t, o)
+	if t.Directory == g.directory {
+		err = errors.Join(err, clearCaptures(g.directory))
+	}
 	if err != nil {
 		return out, fmt.Errorf("%s at %s: %w", t.Receiver, o.Load.Title, err)
 	}
 	return out, nil
+}
+
+// clearCaptures takes away what a receiver has written.
+func clearCaptures(directory string) error {
+	files, err := filepath.Glob(filepath.Join(directory, "*.pcap*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err error) {

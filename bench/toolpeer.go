@@ -32,7 +32,7 @@ var tools = map[string]struct {
 		"tcpdump",
 		func(link, file string) []string {
 			return []string{"-i", link, "-n", "-Z", "root", "-B", strconv.Itoa(ringBlock * ringBlocks >> 10),
-				"-w", file, "-C", strconv.Itoa(rotateSize / 1_000_000), "-W", strconv.Itoa(keepFiles), "ip proto 47"}
+				"-w", file, "ip proto 47"}
 		},
 		"listening on",
 		regexp.MustCompile(`^(\d+) packets captured`),
@@ -42,7 +42,7 @@ var tools = map[string]struct {
 		"dumpcap",
 		func(link, file string) []string {
 			return []string{"-i", link, "-q", "-B", strconv.Itoa(ringBlock * ringBlocks >> 20),
-				"-w", file, "-b", "filesize:" + strconv.Itoa(rotateSize>>10), "-b", "files:" + strconv.Itoa(keepFiles), "-f", "ip proto 47"}
+				"-w", file, "-f", "ip proto 47"}
 		},
 		"File:",
 		regexp.MustCompile(`^Packets received/dropped on interface .*: (\d+)/`),
