@@ -10,12 +10,12 @@ import (
 // Row is a flow record as JSON, Parquet and Kafka carry it: flat, one name for
 // a thing everywhere. The client is the side that began, its columns count what
 // it sent. Durations are ns. Counts are scaled by sampling, of which the row
-// tells the factor.
+// tells the factor. No name is a word of SQL.
 type Row struct {
 	FlowID    uint64    `json:"flow_id" parquet:"flow_id"`
-	First     time.Time `json:"first" parquet:"first,timestamp(nanosecond)"`
-	Last      time.Time `json:"last" parquet:"last,timestamp(nanosecond)"`
-	End       string    `json:"end" parquet:"end,dict"`
+	First     time.Time `json:"first_seen" parquet:"first_seen,timestamp(nanosecond)"`
+	Last      time.Time `json:"last_seen" parquet:"last_seen,timestamp(nanosecond)"`
+	End       string    `json:"end_reason" parquet:"end_reason,dict"`
 	Continued bool      `json:"continued" parquet:"continued"`
 	Certain   bool      `json:"client_certain" parquet:"client_certain"`
 	Sampling  uint32    `json:"sampling" parquet:"sampling"`

@@ -27,7 +27,7 @@ func TestRow(t *testing.T) {
 		TCPFlags: [2]uint8{34, 35}, Protocol: 6, ICMPType: 36, ICMPCode: 37, ICMPID: 38,
 		TCPState: flow.StateClosed, End: flow.EndActive, Certain: true, Continued: true,
 	}
-	const want = `{"flow_id":1,"first":"2025-11-24T16:00:00.123456789Z","last":"2025-11-24T16:00:01Z","end":"active",` +
+	const want = `{"flow_id":1,"first_seen":"2025-11-24T16:00:00.123456789Z","last_seen":"2025-11-24T16:00:01Z","end_reason":"active",` +
 		`"continued":true,"client_certain":true,"sampling":13,"domain":10,"client_feed":11,"server_feed":12,"vlan":32,"inner_vlan":33,` +
 		`"ether_type":2048,"client_mac":"00:00:5e:00:53:01","server_mac":"00:00:5e:00:53:02","client_ip":"198.51.100.7","server_ip":"192.0.2.1",` +
 		`"protocol":6,"client_port":30,"server_port":31,"icmp_type":36,"icmp_code":37,"icmp_id":38,` +

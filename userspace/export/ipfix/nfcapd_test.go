@@ -2,29 +2,27 @@ package ipfix_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/pcapgo"
+
+	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/flow"
 )
 
 // TestNfcapd sends flows to nfdump's collector and reads its totals.
 func TestNfcapd(t *testing.T) {
-	for _, tool := range []string{"nfcapd", "nfdump"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("UNSPAN_CI") == "1" {
-				t.Fatalf("%s is not installed: apt-get install nfdump", tool)
-			}
-			t.Skipf("%s is not installed: apt-get install nfdump", tool)
-		}
-	}
 	dir := t.TempDir()
 	port, stop := nfcapd(t, dir)
 	s := newSink(t, "udp", fmt.Sprintf("127.0.0.1:%d", port), nil)
@@ -65,6 +63,88 @@ func TestNfcapd(t *testing.T) {
 	}
 }
 
+// TestCaptureToNfcapd takes a capture through the flow table and the sink to
+// nfcapd: every packet and byte that the table tracked is in nfdump's totals.
+func TestCaptureToNfcapd(t *testing.T) {
+	dir := os.Getenv("UNSPAN_CAPTURES")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "..", "shared", "captures")
+	}
+	file, err := os.Open(filepath.Join(dir, "mercury_emix.pcap"))
+	if err != nil {
+		need(t, "no captures in %s: set UNSPAN_CAPTURES to their directory", dir)
+	}
+	defer file.Close()
+	capture, err := pcapgo.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := flow.Default()
+	c.Flows = 1 << 13
+	table, err := flow.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	var records []flow.Flow
+	batch := make([]flow.Flow, 256)
+	bytes := uint64(0)
+	for {
+		data, info, err := capture.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		table.Observe(&bpf.Record{Feed: 1, Weight: 1}, data, info.Length, uint64(info.Timestamp.UnixNano()))
+		bytes += uint64(info.Length)
+		records = append(records, batch[:table.Ring().Read(batch)]...)
+	}
+	table.Drain(func(f *flow.Flow) { records = append(records, *f) })
+	for n := 1; n > 0; {
+		n = table.Ring().Read(batch)
+		records = append(records, batch[:n]...)
+	}
+	counters := table.Counters()
+	if counters[flow.Tracked] != counters.Frames() || counters[flow.RecordsLost] != 0 {
+		t.Fatalf("not all frames are in flows: %v", counters)
+	}
+
+	out := t.TempDir()
+	port, stop := nfcapd(t, out)
+	s := newSink(t, "udp", fmt.Sprintf("127.0.0.1:%d", port), nil)
+	for part := range slices.Chunk(records, 200) {
+		write(t, s, part)
+		settle(t, port)
+	}
+	stop()
+	files, err := filepath.Glob(filepath.Join(out, "nfcapd.*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v: %v", files, err)
+	}
+	summary := nfdump(t, "-r", files[0], "-I")
+	for _, want := range []string{
+		fmt.Sprintf("Flows: %d\n", len(records)),
+		fmt.Sprintf("Packets: %d\n", counters[flow.Tracked]),
+		fmt.Sprintf("Bytes: %d\n", bytes),
+		"Sequence failures: 0\n",
+	} {
+		if !strings.Contains(summary, want) {
+			t.Errorf("nfdump does not say %q:\n%s", want, summary)
+		}
+	}
+}
+
+// need skips a test for want of something; in CI that is a failure.
+func need(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("UNSPAN_CI") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 func nfdump(t *testing.T, args ...string) string {
 	t.Helper()
 	c := exec.Command("nfdump", args...)
@@ -80,6 +160,11 @@ func nfdump(t *testing.T, args ...string) string {
 // what has arrived, then ends it.
 func nfcapd(t *testing.T, dir string) (port int, stop func()) {
 	t.Helper()
+	for _, tool := range []string{"nfcapd", "nfdump"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			need(t, "%s is not installed: apt-get install nfdump", tool)
+		}
+	}
 	free := listenUDP(t)
 	port = free.LocalAddr().(*net.UDPAddr).Port
 	free.Close()
@@ -97,9 +182,7 @@ func nfcapd(t *testing.T, dir string) (port int, stop func()) {
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Startup") {
 	}
 	return port, func() {
-		for deadline := time.Now().Add(10 * time.Second); queued(t, port) && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
-		}
+		settle(t, port)
 		if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -110,6 +193,17 @@ func nfcapd(t *testing.T, dir string) (port int, stop func()) {
 		if err := c.Wait(); err != nil {
 			t.Fatalf("nfcapd: %v:\n%s", err, strings.Join(said, "\n"))
 		}
+	}
+}
+
+// settle waits until the collector has read what was sent.
+func settle(t *testing.T, port int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); queued(t, port); {
+		if time.Now().After(deadline) {
+			t.Fatal("nfcapd does not read")
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
