@@ -12,9 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/mirror"
@@ -155,14 +152,14 @@ func (s *sendCommand) session() (mirror.Session, error) {
 	return m, s.address(&m)
 }
 
-// address fills in the outer addresses: what was not given is asked of the
-// kernel's tables.
+// address fills in the outer addresses: what was not given is found out from
+// routes and neighbours.
 func (s *sendCommand) address(m *mirror.Session) error {
-	link, err := netlink.LinkByName(s.Interface)
+	link, err := net.InterfaceByName(s.Interface)
 	if err != nil {
 		return fmt.Errorf("finding interface %s: %w: ip -br link lists them", s.Interface, err)
 	}
-	m.SourceMAC = link.Attrs().HardwareAddr
+	m.SourceMAC = link.HardwareAddr
 	if m.Encap == bpf.EncapRSPAN || m.Encap == bpf.EncapNative {
 		return nil
 	}
@@ -170,65 +167,25 @@ func (s *sendCommand) address(m *mirror.Session) error {
 		return errors.New("--destination: name the collector's address")
 	}
 	m.Source, m.Destination = s.Source, s.Destination
-	if !m.Source.IsValid() {
-		if m.Source, err = ownAddress(link, s.Destination); err != nil {
-			return err
-		}
-	}
 	if s.DestinationMAC != "" {
 		if m.DestinationMAC, err = net.ParseMAC(s.DestinationMAC); err != nil {
 			return fmt.Errorf("--destination-mac: %w", err)
 		}
-		return nil
+		if m.Source.IsValid() {
+			return nil // nothing is left to be found out
+		}
 	}
-	m.DestinationMAC, err = neighbour(link, s.Destination)
-	return err
-}
-
-// ownAddress is the address of the interface that is in the collector's family,
-// and in its network if there is one.
-func ownAddress(link netlink.Link, to netip.Addr) (netip.Addr, error) {
-	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	path, err := mirror.Resolve(s.Interface, s.Destination)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("listing addresses of %s: %w", link.Attrs().Name, err)
+		return err
 	}
-	var best netip.Addr
-	for _, a := range list {
-		addr, _ := netip.AddrFromSlice(a.IP)
-		addr = addr.Unmap()
-		if addr.Is4() != to.Is4() {
-			continue
-		}
-		if a.Contains(to.AsSlice()) {
-			return addr, nil
-		}
-		if !best.IsValid() {
-			best = addr
-		}
+	if !m.Source.IsValid() {
+		m.Source = path.Source
 	}
-	if !best.IsValid() {
-		return best, fmt.Errorf("%s has no address of the family of %s: give one with --source", link.Attrs().Name, to)
+	if m.DestinationMAC == nil {
+		m.DestinationMAC = path.DestinationMAC
 	}
-	return best, nil
-}
-
-// neighbour is the MAC that packets to the collector go to, as the kernel knows
-// it: the collector's own or that of the router on the way.
-func neighbour(link netlink.Link, to netip.Addr) (net.HardwareAddr, error) {
-	hop := net.IP(to.AsSlice())
-	if routes, err := netlink.RouteGet(hop); err == nil && len(routes) > 0 && routes[0].Gw != nil {
-		hop = routes[0].Gw
-	}
-	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("listing the neighbours of %s: %w", link.Attrs().Name, err)
-	}
-	for _, n := range list {
-		if n.IP.Equal(hop) && len(n.HardwareAddr) == 6 && n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 {
-			return n.HardwareAddr, nil
-		}
-	}
-	return nil, fmt.Errorf("the MAC of %s is not known on %s: ping it once, or give --destination-mac", hop, link.Attrs().Name)
+	return nil
 }
 
 // readFrames reads the Ethernet frames of a capture into memory.
