@@ -20,6 +20,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 #include "contract.h"
+#include "duplicate.h"
+#include "loop.h"
 #include "wire.h"
 
 enum policy_limit {
@@ -326,20 +328,14 @@ static long meet_next(__u32 step, struct meeting *m)
 	return 0;
 }
 
-static __always_inline int is_tag(__be16 ethertype)
-{
-	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD) ||
-	       ethertype == bpf_htons(ETHERTYPE_QINQ_OLD);
-}
-
 /* The VLAN of the mirrored frame: its outermost tag, else what the mirror's header says of it, else 0. */
 static __always_inline __u32 frame_vlan(struct xdp_md *ctx, const struct record *record, __u32 offset)
 {
-	void *frame = (void *)(long)ctx->data + (offset & 0x3fff);
+	void *frame = (void *)(long)ctx->data + (offset & MAX_HEADERS);
 	__be16 *tag = frame + 2 * ETH_ALEN;
 
 	if (!(record->flags & RECORD_RAW_IP) && record->length >= 2 * ETH_ALEN + 4 &&
-	    (void *)(tag + 2) <= (void *)(long)ctx->data_end && is_tag(tag[0]))
+	    (void *)(tag + 2) <= (void *)(long)ctx->data_end && is_vlan(bpf_ntohs(tag[0])))
 		return bpf_ntohs(tag[1]) & 0xfff;
 	return record->flags & RECORD_VLAN ? record->tci & 0xfff : 0;
 }
@@ -378,11 +374,7 @@ static __always_inline int sampled(const struct rule *rule, struct rule_state *s
 	return kept;
 }
 
-/*
- * What becomes of the inner frame at offset: VERDICT_NONE, it goes on, perhaps
- * shortened; or the verdict that drops it. record says feed, flow hash, length and
- * flags, and is told the rule met, the weight and the length that is left.
- */
+/* What the rules say of the inner frame at offset. */
 static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed_key *key, struct record *record,
 					   __u32 offset)
 {
@@ -417,6 +409,26 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed
 		record->flags |= RECORD_CUT;
 	}
 	return VERDICT_NONE;
+}
+
+/*
+ * What becomes of the inner frame at offset: VERDICT_NONE, it goes on, perhaps
+ * shortened; or the verdict that drops it. record says time, feed, flow hash,
+ * length and flags, and is told the rule met, the weight and the length that is
+ * left. Who shall unwrap loops asks is_loop first.
+ */
+static __always_inline enum verdict apply_policy(struct xdp_md *ctx, const struct feed_key *key, struct record *record,
+						 __u32 offset)
+{
+	__u32 length = record->length;
+	enum verdict v;
+
+	if (policy.loops == LOOP_DROP && is_loop(ctx, key, offset, length, record->flags & RECORD_RAW_IP))
+		return VERDICT_DROP_LOOP;
+	v = decide(ctx, key, record, offset);
+	if (v == VERDICT_NONE && duplicates.window && seen_again(ctx, record, offset, length))
+		return VERDICT_DROP_DUPLICATE;
+	return v;
 }
 
 /* Shortens the buffer to what the record says is left. After the strip; 0, or an error. */

@@ -209,7 +209,7 @@ func rounds(t testing.TB, usual int) int {
 func agree(t *testing.T, k *kernel, e *policy.Engine, key *bpf.FeedKey, rec bpf.Record, frame []byte) bpf.Verdict {
 	t.Helper()
 	want := rec
-	verdict := e.Decide(key, &want, frame)
+	verdict := e.Apply(key, &want, frame)
 	got, left := k.decide(t, key, rec, frame)
 	if got != verdict {
 		t.Errorf("the kernel says %s, Go %s, of %+v, record %+v, frame % x", bpf.VerdictName(got), bpf.VerdictName(verdict), *key, rec, frame)
@@ -240,7 +240,7 @@ func TestKernelAgreesWithGo(t *testing.T) {
 	for round := range total {
 		d := &dice{Rand: rand.New(rand.NewPCG(44, uint64(round))), filters: filters}
 		p := d.policy([]int{0, 1, 3, 20, 64, 65, 200, 1024}[round%8])
-		k, e := load(t, p), policy.NewEngine(p)
+		k, e := load(t, p), policy.NewEngine(p, &bpf.Config{}, nil)
 		for range frames {
 			key, feed := d.feed(40)
 			rawIP := d.chance(15)

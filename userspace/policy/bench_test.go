@@ -96,7 +96,7 @@ func BenchmarkEngine(b *testing.B) {
 	frame := make([]byte, 64)
 	for _, count := range []int{1, 10, 1000} {
 		b.Run(fmt.Sprintf("%d rules", count), func(b *testing.B) {
-			e := policy.NewEngine(manyRules(count, false))
+			e := policy.NewEngine(manyRules(count, false), &bpf.Config{}, nil)
 			rec := bpf.Record{Feed: 1, Length: 64}
 			b.ReportAllocs()
 			for b.Loop() {

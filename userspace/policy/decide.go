@@ -8,25 +8,57 @@ import (
 	"github.com/unspan/unspan/bpf"
 )
 
-// Engine decides in Go, one rule after the other, what the kernel decides with
-// sets. It says the same of every frame: bpf/policy.h, held together by a test.
+// Engine applies a policy in Go: rule after rule, where the kernel has sets. It says
+// the same of every frame: bpf/policy.h, held together by a test. It has counters
+// and a memory, and is for one goroutine.
 type Engine struct {
-	policy *Policy
-	states []RuleState // one for each rule, the default last
+	policy     *Policy
+	config     *bpf.Config
+	collectors []netip.Addr
+	states     []RuleState // one for each rule, the default last
+	sightings  *Sightings
 }
 
-// NewEngine makes an engine that has seen nothing yet.
-func NewEngine(p *Policy) *Engine {
-	return &Engine{policy: p, states: make([]RuleState, len(p.Rules)+1)}
+// NewEngine makes an engine that has seen nothing yet, for a collector with these
+// settings and addresses.
+func NewEngine(p *Policy, config *bpf.Config, collectors []netip.Addr) *Engine {
+	e := &Engine{policy: p, config: config, collectors: collectors, states: make([]RuleState, len(p.Rules)+1)}
+	if p.Duplicates.Window > 0 {
+		e.sightings = NewSightings(p.Duplicates, NewDigestKey())
+	}
+	return e
 }
 
 // States is what each rule has met, in the order of the file, the default last. The
 // slice is the engine's own.
 func (e *Engine) States() []RuleState { return e.states }
 
-// Decide says what becomes of an inner frame: VerdictNone, it goes on, or the
-// verdict that drops it. rec says feed, flow hash, length and flags; it is told the
-// rule met, the weight, and the length that is left of the frame.
+// Pairs says how many frames of each pair of feeds were duplicates; nil when the
+// policy does not look for them. The map is the engine's own.
+func (e *Engine) Pairs() map[Pair]uint64 {
+	if e.sightings == nil {
+		return nil
+	}
+	return e.sightings.Pairs()
+}
+
+// Apply says what becomes of an inner frame: VerdictNone, it goes on, perhaps
+// shortened; or the verdict that drops it. rec says time, feed, flow hash, length and
+// flags; it is told the rule met, the weight, and the length that is left of the
+// frame. Who shall unwrap loops asks IsLoop first.
+func (e *Engine) Apply(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict {
+	rawIP := rec.Flags&bpf.RecordRawIP != 0
+	if e.policy.Loops == LoopDrop && IsLoop(e.config, e.collectors, key, rawIP, frame) {
+		return bpf.DropLoop
+	}
+	v := e.Decide(key, rec, frame)
+	if v == bpf.VerdictNone && e.sightings != nil && e.sightings.Again(rec.Feed, rec.Time, frame, rawIP) {
+		return bpf.DropDuplicate
+	}
+	return v
+}
+
+// Decide is Apply without loops and duplicates: what the rules say.
 func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict {
 	if len(e.policy.Rules) == 0 && e.policy.Default == (Action{OneIn: 1}) {
 		return bpf.VerdictNone

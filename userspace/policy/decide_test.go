@@ -23,7 +23,7 @@ func TestDecide(t *testing.T) {
 - {name: kept, vlan: 3, action: keep}
 default: {action: keep, snap: 1000}
 `)
-	e := policy.NewEngine(p)
+	e := policy.NewEngine(p, &bpf.Config{}, nil)
 	for _, row := range []struct {
 		name    string
 		tci     uint16
@@ -55,7 +55,7 @@ default: {action: keep, snap: 1000}
 // The VLAN of a frame, by what the frame and the mirror's header say.
 func TestVLAN(t *testing.T) {
 	e := policy.NewEngine(mustRead(t, "rules:\n- {name: frame, vlan: 100, action: keep}\n- {name: header, vlan: 200, action: keep}\n"+
-		"- {name: untagged, vlan: untagged, action: keep}\n"))
+		"- {name: untagged, vlan: untagged, action: keep}\n"), &bpf.Config{}, nil)
 	const frame, header, untagged, other = 0, 1, 2, 0xffff
 	plain := segment
 	for _, row := range []struct {
@@ -91,7 +91,7 @@ func TestVLAN(t *testing.T) {
 // of the traffic.
 func TestSampleByPacket(t *testing.T) {
 	const oneIn, blocks = 10, 2000
-	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 10}}\n"))
+	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 10}}\n"), &bpf.Config{}, nil)
 	var places [oneIn]int
 	for block := range blocks {
 		kept := 0
@@ -127,7 +127,7 @@ func TestSampleByPacket(t *testing.T) {
 // By flow: a flow is kept whole or not at all, and one of one_in flows is.
 func TestSampleByFlow(t *testing.T) {
 	const oneIn, flows = 8, 40_000
-	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 8, by: flow}}\n"))
+	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 8, by: flow}}\n"), &bpf.Config{}, nil)
 	random := rand.New(rand.NewPCG(1, 2))
 	kept := 0
 	for range flows {
@@ -153,7 +153,7 @@ func TestSampleByFlow(t *testing.T) {
 // Sampled flows spread over the workers, although the same hash picks both.
 func TestSampledFlowsSpread(t *testing.T) {
 	const workers, flows = 4, 40_000
-	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 16, by: flow}}\n"))
+	e := policy.NewEngine(mustRead(t, "rules:\n- {action: keep, sample: {one_in: 16, by: flow}}\n"), &bpf.Config{}, nil)
 	random := rand.New(rand.NewPCG(3, 4))
 	var each [workers]int
 	for range flows {
@@ -172,7 +172,7 @@ func TestSampledFlowsSpread(t *testing.T) {
 
 // The empty policy touches nothing and counts nothing.
 func TestEmptyPolicy(t *testing.T) {
-	e := policy.NewEngine(policy.Default())
+	e := policy.NewEngine(policy.Default(), &bpf.Config{}, nil)
 	rec := record(100)
 	before := rec
 	if v := e.Decide(&anyKey, &rec, make([]byte, 100)); v != bpf.VerdictNone || rec != before || e.States()[0] != (policy.RuleState{}) {
@@ -181,7 +181,7 @@ func TestEmptyPolicy(t *testing.T) {
 }
 
 func TestDecideAllocatesNothing(t *testing.T) {
-	e := policy.NewEngine(mustRead(t, whole))
+	e := policy.NewEngine(mustRead(t, whole), &bpf.Config{}, nil)
 	rec, frame := record(100), make([]byte, 100)
 	if n := testing.AllocsPerRun(100, func() { e.Decide(&anyKey, &rec, frame) }); n != 0 {
 		t.Errorf("%v allocations for a frame, want none", n)

@@ -9,8 +9,6 @@
 volatile const struct config settings;
 
 #include "../../bpf/policy.h"
-#include "../../bpf/loop.h"
-#include "../../bpf/duplicate.h"
 
 /* bpf2go reads types from BTF, and BTF holds what something refers to. */
 const enum policy_limit *const btf_policy_limit __attribute__((used));
@@ -35,15 +33,7 @@ int harness(struct xdp_md *ctx)
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;
 	q = *asked;
-	__u32 length = q.record.length;
-	int verdict = VERDICT_NONE;
-	if (settings.accept && policy.loops != LOOP_KEEP &&
-	    is_loop(ctx, &q.key, sizeof(q), length, q.record.flags & RECORD_RAW_IP))
-		verdict = VERDICT_DROP_LOOP;
-	if (!verdict)
-		verdict = decide(ctx, &q.key, &q.record, sizeof(q));
-	if (!verdict && duplicates.window && seen_again(ctx, &q.record, sizeof(q), length))
-		verdict = VERDICT_DROP_DUPLICATE;
+	int verdict = apply_policy(ctx, &q.key, &q.record, sizeof(q));
 	asked = (void *)(long)ctx->data;
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;

@@ -83,13 +83,14 @@ func TestKernelAgreesOnRepeats(t *testing.T) {
 	for round := range total {
 		d := &dice{Rand: rand.New(rand.NewPCG(5, uint64(round)))}
 		p := d.policy(d.IntN(3))
-		p.Loops = []policy.LoopAction{policy.LoopDrop, policy.LoopKeep}[round%2]
+		p.Loops = []policy.LoopAction{policy.LoopDrop, policy.LoopKeep, policy.LoopDrop, policy.LoopUnwrap}[round%4]
 		p.Duplicates = policy.Duplicates{Window: time.Duration(1 + d.IntN(400)), WithinFeed: d.chance(50), Ignore: policy.Ignored(d.IntN(32))}
 		config := &bpf.Config{Accept: d.Uint32() | 1, VxlanPorts: [4]uint16{4789}, GenevePorts: [4]uint16{6081}}
 		config.GreProtocols[2].Protocol, config.GreProtocols[2].Encap = 0x88bd, uint8(bpf.EncapERSPAN2)
 		key := policy.NewDigestKey()
 		k := loadKnown(t, p, key, config, collectors)
-		e, seen := policy.NewEngine(p), policy.NewSightings(p.Duplicates, key)
+		e := policy.NewEngine(p, config, collectors)
+		e.SetDigestKey(key)
 		now := uint64(1e12)
 		for range frames {
 			feed, id := d.feed(5)
@@ -105,12 +106,7 @@ func TestKernelAgreesOnRepeats(t *testing.T) {
 			now += uint64(d.IntN(12))
 			rec.Time = now
 			want := rec
-			verdict := bpf.VerdictNone
-			if p.Loops != policy.LoopKeep && policy.IsLoop(config, collectors, &feed, rawIP, frame) {
-				verdict = bpf.DropLoop
-			} else if verdict = e.Decide(&feed, &want, frame); verdict == bpf.VerdictNone && seen.Again(id, now, frame, rawIP) {
-				verdict = bpf.DropDuplicate
-			}
+			verdict := e.Apply(&feed, &want, frame)
 			got, left := k.decide(t, &feed, rec, frame)
 			if got != verdict || left != want {
 				t.Fatalf("round %d: the kernel says %s and leaves %+v\nGo says %s and leaves %+v\nof %+v, record %+v, frame % x",
@@ -118,7 +114,7 @@ func TestKernelAgreesOnRepeats(t *testing.T) {
 			}
 			verdicts[verdict]++
 		}
-		k.pairs(t, seen.Pairs())
+		k.pairs(t, e.Pairs())
 	}
 	for _, v := range []bpf.Verdict{bpf.VerdictNone, bpf.DropLoop, bpf.DropDuplicate} {
 		if verdicts[v] < total*frames/100 {

@@ -13,8 +13,9 @@ import (
 	"github.com/unspan/unspan/userspace/feed"
 )
 
-// Trial runs frames of a capture through a policy and prints which rule each meets:
-// unspan policy test. It is for one goroutine.
+// Trial runs frames of a capture through the rules of a policy and prints which one
+// each meets: unspan policy test. Loops and duplicates are no rules; it does not look
+// for them. It is for one goroutine.
 type Trial struct {
 	engine *Engine
 	out    *bufio.Writer
@@ -50,7 +51,7 @@ type Summary struct {
 
 // NewTrial makes a trial that prints to w, as a table or as a JSON object a line.
 func NewTrial(p *Policy, w io.Writer, asJSON bool) *Trial {
-	return &Trial{engine: NewEngine(p), out: bufio.NewWriter(w), json: asJSON}
+	return &Trial{engine: NewEngine(p, &bpf.Config{}, nil), out: bufio.NewWriter(w), json: asJSON}
 }
 
 const trialRow = "%8v  %-32v %5v %7v  %-24v %5v  %v\n"
