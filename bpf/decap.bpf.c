@@ -160,13 +160,10 @@ static __always_inline enum verdict strip(struct xdp_md *ctx, struct packet *p, 
 /* The one exit: counts the verdict and acts on it. */
 static __always_inline int finish(struct xdp_md *ctx, struct packet *p, enum verdict v)
 {
-	__u32 box = v;
-	struct tally *tally = bpf_map_lookup_elem(&verdicts, &box);
+	struct tally *tally = &p->cpu->verdicts[v];
 
-	if (tally) {
-		tally->packets++;
-		tally->bytes += p->length;
-	}
+	tally->packets++;
+	tally->bytes += p->length;
 	if (v >= VERDICT_REDIRECT_FRAGMENT)
 		return bpf_redirect_map(&xsks, socket_index(ctx, p), XDP_DROP);
 	return passes(v) ? XDP_PASS : XDP_DROP;
@@ -180,11 +177,12 @@ int decap(struct xdp_md *ctx)
 		.cursor.at = (void *)(long)ctx->data,
 		.cursor.data_end = (void *)(long)ctx->data_end,
 		.start = (void *)(long)ctx->data,
-		.label = bpf_map_lookup_elem(&labels, &here),
+		.cpu = bpf_map_lookup_elem(&cpus, &here),
 		.length = bpf_xdp_get_buff_len(ctx),
 	};
-	if (!p.label)
+	if (!p.cpu)
 		return XDP_ABORTED;	/* cannot be: a per-CPU array has its one element */
+	p.label = &p.cpu->label;
 	blank(&p);
 	p.cursor.left = p.length;
 

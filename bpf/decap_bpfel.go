@@ -44,6 +44,22 @@ type DecapConfig struct {
 	Pad            [2]uint8
 }
 
+type DecapCpu struct {
+	_     structs.HostLayout
+	Label struct {
+		_        structs.HostLayout
+		Record   DecapRecord
+		Key      DecapFeedKey
+		Fragment uint32
+		Offset   uint32
+		Left     uint32
+		Datagram DecapDatagramKey
+		_        [4]byte
+	}
+	Verdicts    [30]DecapTally
+	RecentFeeds [256]uint32
+}
+
 type DecapDatagramKey struct {
 	_           structs.HostLayout
 	Source      [16]uint8
@@ -105,17 +121,6 @@ type DecapFeedState struct {
 	Kept     uint64
 	Critical uint64
 	Sequence DecapSequence
-}
-
-type DecapLabel struct {
-	_        structs.HostLayout
-	Record   DecapRecord
-	Key      DecapFeedKey
-	Fragment uint32
-	Offset   uint32
-	Left     uint32
-	Datagram DecapDatagramKey
-	_        [4]byte
 }
 
 type DecapLimit uint32
@@ -244,14 +249,12 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DecapMapCollectors      = "collectors"
+	DecapMapCpus            = "cpus"
 	DecapMapDatagrams       = "datagrams"
 	DecapMapExporters       = "exporters"
 	DecapMapFeedSlots       = "feed_slots"
 	DecapMapFeeds           = "feeds"
 	DecapMapFreeFeeds       = "free_feeds"
-	DecapMapLabels          = "labels"
-	DecapMapRecentFeeds     = "recent_feeds"
-	DecapMapVerdicts        = "verdicts"
 	DecapMapXsks            = "xsks"
 	DecapProgDecap          = "decap"
 	DecapVarBtfEncap        = "btf_encap"
@@ -312,16 +315,14 @@ type DecapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapMapSpecs struct {
-	Collectors  *ebpf.MapSpec `ebpf:"collectors"`
-	Datagrams   *ebpf.MapSpec `ebpf:"datagrams"`
-	Exporters   *ebpf.MapSpec `ebpf:"exporters"`
-	FeedSlots   *ebpf.MapSpec `ebpf:"feed_slots"`
-	Feeds       *ebpf.MapSpec `ebpf:"feeds"`
-	FreeFeeds   *ebpf.MapSpec `ebpf:"free_feeds"`
-	Labels      *ebpf.MapSpec `ebpf:"labels"`
-	RecentFeeds *ebpf.MapSpec `ebpf:"recent_feeds"`
-	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
-	Xsks        *ebpf.MapSpec `ebpf:"xsks"`
+	Collectors *ebpf.MapSpec `ebpf:"collectors"`
+	Cpus       *ebpf.MapSpec `ebpf:"cpus"`
+	Datagrams  *ebpf.MapSpec `ebpf:"datagrams"`
+	Exporters  *ebpf.MapSpec `ebpf:"exporters"`
+	FeedSlots  *ebpf.MapSpec `ebpf:"feed_slots"`
+	Feeds      *ebpf.MapSpec `ebpf:"feeds"`
+	FreeFeeds  *ebpf.MapSpec `ebpf:"free_feeds"`
+	Xsks       *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // DecapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -357,29 +358,25 @@ func (o *DecapObjects) Close() error {
 //
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapMaps struct {
-	Collectors  *ebpf.Map `ebpf:"collectors"`
-	Datagrams   *ebpf.Map `ebpf:"datagrams"`
-	Exporters   *ebpf.Map `ebpf:"exporters"`
-	FeedSlots   *ebpf.Map `ebpf:"feed_slots"`
-	Feeds       *ebpf.Map `ebpf:"feeds"`
-	FreeFeeds   *ebpf.Map `ebpf:"free_feeds"`
-	Labels      *ebpf.Map `ebpf:"labels"`
-	RecentFeeds *ebpf.Map `ebpf:"recent_feeds"`
-	Verdicts    *ebpf.Map `ebpf:"verdicts"`
-	Xsks        *ebpf.Map `ebpf:"xsks"`
+	Collectors *ebpf.Map `ebpf:"collectors"`
+	Cpus       *ebpf.Map `ebpf:"cpus"`
+	Datagrams  *ebpf.Map `ebpf:"datagrams"`
+	Exporters  *ebpf.Map `ebpf:"exporters"`
+	FeedSlots  *ebpf.Map `ebpf:"feed_slots"`
+	Feeds      *ebpf.Map `ebpf:"feeds"`
+	FreeFeeds  *ebpf.Map `ebpf:"free_feeds"`
+	Xsks       *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *DecapMaps) Close() error {
 	return _DecapClose(
 		m.Collectors,
+		m.Cpus,
 		m.Datagrams,
 		m.Exporters,
 		m.FeedSlots,
 		m.Feeds,
 		m.FreeFeeds,
-		m.Labels,
-		m.RecentFeeds,
-		m.Verdicts,
 		m.Xsks,
 	)
 }

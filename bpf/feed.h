@@ -46,12 +46,10 @@ static __always_inline struct feed_entry *find_feed(struct packet *p)
 	struct feed_key *key = &p->label->key;
 	const __u32 *tail = (const __u32 *)(key->exporter + 12);
 	__u32 guess = (*tail ^ key->key * 31 ^ key->session) * 0x9e3779b1U >> 24;
-	__u32 *recent = bpf_map_lookup_elem(&recent_feeds, &guess);
+	__u32 *recent = &p->cpu->recent_feeds[guess];
 	struct feed_entry *feed;
 	__u32 slot;
 
-	if (!recent)
-		return NULL;	/* cannot be: guess is below RECENT_FEEDS */
 	slot = *recent;
 	feed = bpf_map_lookup_elem(&feeds, &slot);
 	if (feed && feed->id && same_feed(&feed->key, key))

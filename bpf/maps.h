@@ -35,8 +35,6 @@ struct datagram_key {
 
 enum datagram_kind { DATAGRAM_UNKNOWN, DATAGRAM_TUNNEL, DATAGRAM_OTHER };
 
-#define RECENT_FEEDS 256
-
 /* Key of the exporter list: a prefix over the 16-byte address. */
 struct exporter_prefix {
 	__u32 bits;
@@ -84,17 +82,6 @@ struct {
 	__type(value, __u32);
 } feed_slots SEC(".maps");
 
-/*
- * The slots of the feeds this CPU saw last: a guess that spares hashing 40 bytes.
- * The slot itself says whether the guess is right. Only the program.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, RECENT_FEEDS);
-	__type(key, __u32);
-	__type(value, __u32);
-} recent_feeds SEC(".maps");
-
 /* Ids that are free. User space puts them in, the program takes one for each new feed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
@@ -109,13 +96,5 @@ struct {
 	__type(key, struct datagram_key);
 	__type(value, __u32);
 } datagrams SEC(".maps");
-
-/* The XDP line of the ledger, index enum verdict. The program adds, user space sums the CPUs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, VERDICT_COUNT);
-	__type(key, __u32);
-	__type(value, struct tally);
-} verdicts SEC(".maps");
 
 #endif

@@ -35,19 +35,29 @@ struct label {
 	struct datagram_key datagram;	/* set when fragment; all before it begins as zeros */
 };
 
-/* The label of the packet a CPU is at. Only the program. */
+#define RECENT_FEEDS 256
+
+/* What a CPU has of its own, in one place: it is looked up once per packet. */
+struct cpu {
+	struct label label;			/* of the packet it is at */
+	struct tally verdicts[VERDICT_COUNT];	/* its share of the XDP line of the ledger */
+	__u32 recent_feeds[RECENT_FEEDS];	/* slots of the feeds it saw last: a guess that spares hashing 40 bytes */
+};
+
+/* Only the program writes; user space sums the verdicts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct label);
-} labels SEC(".maps");
+	__type(value, struct cpu);
+} cpus SEC(".maps");
 
 struct packet {
 	struct cursor cursor;
 	void *start;		/* outer Ethernet header */
 	void *inner;		/* the frame to deliver; for RSPAN its addresses are still at start */
-	struct label *label;
+	struct cpu *cpu;
+	struct label *label;	/* of cpu */
 	__u32 length;		/* bytes of the whole frame, all buffers */
 	__u16 ethertype;	/* host order */
 	__u8 protocol;		/* IP protocol of the cursor's header */

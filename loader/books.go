@@ -12,14 +12,14 @@ import (
 // Verdicts sums each box of the XDP line over the CPUs. The boxes sum to the
 // frames the program has seen; while it runs, one frame may be between two reads.
 func (d *Datapath) Verdicts() (boxes [bpf.VerdictCount]bpf.Tally, err error) {
-	cpus := make([]bpf.Tally, ebpf.MustPossibleCPU())
-	for v := range boxes {
-		if err := d.objects.Verdicts.Lookup(uint32(v), cpus); err != nil {
-			return boxes, fmt.Errorf("reading verdict %s: %w", bpf.VerdictName(bpf.Verdict(v)), err)
-		}
-		for _, c := range cpus {
-			boxes[v].Packets += c.Packets
-			boxes[v].Bytes += c.Bytes
+	cpus := make([]bpf.DecapCpu, ebpf.MustPossibleCPU())
+	if err := d.objects.Cpus.Lookup(uint32(0), cpus); err != nil {
+		return boxes, fmt.Errorf("reading the verdicts: %w", err)
+	}
+	for i := range cpus {
+		for v, t := range cpus[i].Verdicts {
+			boxes[v].Packets += t.Packets
+			boxes[v].Bytes += t.Bytes
 		}
 	}
 	return boxes, nil
