@@ -64,24 +64,24 @@ type sendCommand struct {
 
 // Run mirrors the capture, and says to the packet what a receiver must find.
 func (s *sendCommand) Run(ctx context.Context, e env) error {
-	session, err := s.session()
-	if err != nil {
-		return err
-	}
-	frames, err := readFrames(s.Pcap, e.stdin)
-	if err != nil {
-		return err
-	}
 	config := mirror.Default()
-	config.Interface = s.Interface
-	config.Feeds = []mirror.Feed{{Session: session, Frames: frames}}
-	config.Loop, config.Count = s.Loop, s.Count
+	config.Interface, config.Loop, config.Count = s.Interface, s.Loop, s.Count
+	var err error
 	if config.Rate, err = mirror.ParseRate(s.Rate); err != nil {
 		return err
 	}
 	if config.Method, err = mirror.ParseMethod(s.Method); err != nil {
 		return err
 	}
+	frames, err := readFrames(s.Pcap, e.stdin)
+	if err != nil {
+		return err
+	}
+	session, err := s.session()
+	if err != nil {
+		return err
+	}
+	config.Feeds = []mirror.Feed{{Session: session, Frames: frames}}
 	if e.tty {
 		config.Progress = func(st mirror.Stats) {
 			fmt.Fprintf(e.stderr, "\r\x1b[K%s  %d packets  %s", st.Elapsed.Round(time.Second), st.Packets, perSecond(st))
