@@ -41,7 +41,7 @@ type Config struct {
 
 	// RotateInterval begins a new file with the first packet of every interval,
 	// counted from 1970, so that an interval of an hour begins on the hour;
-	// 0: never.
+	// 0: never. A file without packets after it stays open.
 	RotateInterval time.Duration
 
 	// Keep is how many files of one lane stay; 0: all. The oldest are removed:
@@ -56,9 +56,9 @@ type Config struct {
 	Prepare int
 
 	Lanes   int           // workers that append packets
-	Writer  Writer        //
-	Chunk   int           // bytes handed over at a time; 0: what suits the medium
-	Backlog int           // bytes that a lane may have waiting for the writer
+	Writer  Writer        // who writes
+	Chunk   int           // bytes written at a time; 0: what suits the medium
+	Backlog int           // bytes of a lane that may wait for the writer's thread
 	Flush   time.Duration // packets are handed over at the latest after this
 
 	// Lateness is how much older than the Tick of a lane that found nothing

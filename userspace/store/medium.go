@@ -56,6 +56,9 @@ func openPipe(path string) (*os.File, error) {
 	if path != "-" {
 		return os.OpenFile(path, os.O_WRONLY, 0)
 	}
+	if _, err := unix.IoctlGetTermios(1, unix.TCGETS); err == nil {
+		return nil, errors.New("it is a terminal: pipe it into tshark -r - or the like")
+	}
 	// A copy, because the runtime ends the process on EPIPE of descriptor 1.
 	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
@@ -156,6 +159,9 @@ func cure(err error) string {
 
 // explain names file, cause and, where there is one, cure.
 func explain(what, path string, err error) error {
+	if path == "-" {
+		path = "standard output"
+	}
 	text := cure(err)
 	if text != "" {
 		text = ": " + text

@@ -9,16 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRetired is how many finished files of a series stay mapped. To map a file
-// again costs as much as to write it.
-const maxRetired = 64
-
-// old is a finished file of a series.
-type old struct {
-	path   string
-	mapped *mapped // nil: it is closed
-}
-
 // prepare makes an old file that never was one: its pages are there.
 func prepare(path string, size, width int64) (old, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)

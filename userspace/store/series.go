@@ -3,12 +3,16 @@ package store
 import (
 	"errors"
 	"io/fs"
-	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/pcapng"
 )
+
+// maxTold is how often in a minute the log is told that the output refuses
+// packets, or no longer does: a disk that is all but full goes back and forth.
+const maxTold = 10
 
 // series is the files that one writer writes, one after the other. It belongs
 // to the goroutine that writes.
@@ -28,6 +32,9 @@ type series struct {
 	kept     []old // files that are finished, oldest first
 	refusing bool  // the last chunk was refused
 	broken   error // nothing can be written any more
+
+	told  int // times that the log was told of refusing, since
+	since time.Time
 }
 
 // prepare opens a single file and takes stock of a folder. A file with a name of
@@ -36,7 +43,7 @@ func (s *series) prepare() error {
 	if s.names == nil {
 		return s.open(0)
 	}
-	if err := unix.Access(s.names.dir, unix.W_OK|unix.X_OK); err != nil {
+	if err := unix.Faccessat(unix.AT_FDCWD, s.names.dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return explain("opening output", s.names.dir, err)
 	}
 	earlier, err := s.names.earlier()
@@ -51,31 +58,6 @@ func (s *series) prepare() error {
 	return s.reserve()
 }
 
-// reserve makes files in advance.
-func (s *series) reserve() error {
-	t, cfg := &s.store.target, &s.store.cfg
-	if !t.memory {
-		return nil
-	}
-	for range cfg.Prepare {
-		path := hidden(s.names.spare(len(s.spare)))
-		o, err := prepare(path, cfg.RotateSize, t.width)
-		if err != nil {
-			return explain("preparing output", path, err)
-		}
-		s.spare = append(s.spare, o)
-	}
-	return nil
-}
-
-// waste removes files that were made in advance and not needed.
-func (s *series) waste() {
-	for _, o := range s.spare {
-		s.store.note(errors.Join(o.mapped.abandon(), os.Remove(o.path)))
-	}
-	s.spare = nil
-}
-
 // write puts the packets of a chunk into files and counts them.
 func (s *series) write(c *chunk) {
 	for rest := c.buf; len(rest) > 0; {
@@ -83,7 +65,7 @@ func (s *series) write(c *chunk) {
 		rest = rest[len(blocks):]
 		// Memory behind blocks is free only if they are all of the chunk.
 		err := s.put(blocks, c.full && len(blocks) == len(c.buf))
-		s.store.outcome(s, err)
+		s.outcome(err)
 		settle(shares, err == nil)
 	}
 }
@@ -187,43 +169,26 @@ func (s *series) open(first uint64) error {
 	return nil
 }
 
-// begin opens the file at path: in the memory of an old one that Keep has no
-// room for, or anew.
-func (s *series) begin(path string) (medium, error) {
-	s.release(func(m *mapped) bool { return m.gone() })
-	t := &s.store.target
-	for len(s.spare) > 0 {
-		o := s.spare[0]
-		s.spare = s.spare[1:]
-		if file, err := recycle(o, path, s.block, t.width); err == nil {
-			return file, nil
-		}
+// outcome takes note of whether the last packets could be written.
+func (s *series) outcome(err error) {
+	if (err != nil) == s.refusing {
+		return
 	}
-	keep := s.store.cfg.Keep
-	for keep > 0 && len(s.kept) >= keep {
-		if t.memory {
-			file, err := recycle(s.kept[0], path, s.block, t.width)
-			if err == nil {
-				s.kept = s.kept[1:]
-				return file, nil
-			}
-			s.kept[0].mapped = nil // closed
-		}
-		if !s.store.discard(s.kept[0].path) {
-			break
-		}
-		s.kept = s.kept[1:]
+	s.refusing = err != nil
+	if errors.Is(err, errBroken) {
+		s.store.fail(err)
+		return
 	}
-	return t.open(path, s.names != nil, s.block)
-}
-
-// release closes those old files that are still mapped and of which is says so.
-func (s *series) release(is func(*mapped) bool) {
-	for i := range s.kept {
-		if m := s.kept[i].mapped; m != nil && is(m) {
-			s.store.note(m.abandon())
-			s.kept[i].mapped = nil
-		}
+	if now := time.Now(); now.Sub(s.since) > time.Minute {
+		s.since, s.told = now, 0
+	}
+	if s.told++; s.told > maxTold || s.store.cfg.Log == nil {
+		return
+	}
+	if err != nil {
+		s.store.cfg.Log.Error("output refuses packets", "error", err)
+	} else {
+		s.store.cfg.Log.Info("output takes packets again", "file", s.path)
 	}
 }
 
@@ -284,17 +249,6 @@ func (s *series) finish() {
 	if s.store.cfg.Keep > 0 {
 		s.kept = append(s.kept, o)
 	}
-}
-
-// retired is how many old files are still mapped.
-func (s *series) retired() int {
-	n := 0
-	for _, o := range s.kept {
-		if o.mapped != nil {
-			n++
-		}
-	}
-	return n
 }
 
 func (s *series) statistics() error {

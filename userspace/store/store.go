@@ -13,18 +13,27 @@
 // several lanes is merged by time.
 //
 // A file shows up with its header in it, and a chunk shows up in it as a whole
-// or not at all, even when the process is killed in the middle of a write. A
-// chunk that the medium refuses, because the disk is full, is counted packet by
-// packet, and the next one is tried again.
+// or not at all, even when the process is killed in the middle of a write. What
+// is not ready to be seen lies in a filler, a block of a type that every reader
+// skips (see [pcapng.PutFillerHead]): while a capture is running its files may
+// end in one, and one may stand where a disk was written in whole pages. How a
+// chunk gets into a file depends on what the file is:
 //
-// After Run has returned, packets appended = written + backlog + refused.
+//	mapped   in memory (tmpfs): copied; rotation uses old pages again
+//	direct   on a disk: past the page cache, page by page
+//	cached   where neither is to be had
+//	stream   a pipe or device
+//
+// A chunk that the medium refuses, because the disk is full, is counted packet
+// by packet, and the next one is tried again. After Run has returned,
+//
+//	packets appended = written + backlog + refused
 package store
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -95,13 +104,17 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.New("output configuration: writer inline: several lanes into one file are merged by a thread")
 	}
 	if s.cfg.Chunk == 0 {
-		s.cfg.Chunk = target.chunk()
+		s.cfg.Chunk = max(minChunk, min(target.chunk(), cfg.Backlog/4&^(minChunk-1)))
 	}
 	if limit := cfg.RotateSize / 4; limit > 0 {
 		s.cfg.Chunk = min(s.cfg.Chunk, int(limit)&^(minChunk-1))
 	}
+	chunks := s.cfg.Backlog / s.cfg.Chunk
+	if inline {
+		chunks = 1
+	}
 	for range cfg.Lanes {
-		s.lanes = append(s.lanes, s.newLane())
+		s.lanes = append(s.lanes, s.newLane(chunks))
 	}
 	if !apart {
 		if err := s.merge(); err != nil {
@@ -122,8 +135,7 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) newLane() *Lane {
-	chunks := max(2, s.cfg.Backlog/s.cfg.Chunk)
+func (s *Store) newLane(chunks int) *Lane {
 	l := &Lane{
 		flush: uint64(s.cfg.Flush),
 		free:  make(chan *chunk, chunks),
@@ -263,31 +275,15 @@ func (s *Store) Counters() Counters {
 func (s *Store) Files() uint64 { return s.files.Load() }
 func (s *Store) Size() uint64  { return s.size.Load() }
 
-// outcome takes note of whether a series could write its last chunk.
-func (s *Store) outcome(from *series, err error) {
-	if (err != nil) == from.refusing {
-		return
-	}
-	from.refusing = err != nil
-	if errors.Is(err, errBroken) {
-		s.note(err)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		select {
-		case <-s.failed:
-		default:
-			close(s.failed)
-		}
-		return
-	}
-	log := s.cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	if err != nil {
-		log.Error("output refuses packets", "error", err)
-	} else {
-		log.Info("output takes packets again", "file", from.path)
+// fail says that nothing can be written any more.
+func (s *Store) fail(err error) {
+	s.note(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.failed:
+	default:
+		close(s.failed)
 	}
 }
 
