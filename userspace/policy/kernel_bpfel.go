@@ -44,6 +44,44 @@ type kernelConfig struct {
 	Pad            [2]uint8
 }
 
+type kernelCpu struct {
+	_     structs.HostLayout
+	Label struct {
+		_      structs.HostLayout
+		Record struct {
+			_           structs.HostLayout
+			Time        uint64
+			SourceTime  uint64
+			Feed        uint32
+			Sequence    uint32
+			Gap         uint32
+			FlowHash    uint32
+			Length      uint32
+			WireLength  uint32
+			Weight      uint32
+			Flags       uint32
+			Tci         uint16
+			Rule        uint16
+			Encap       uint8
+			Platform    uint8
+			Granularity uint8
+			Version     uint8
+		}
+		Key      kernelFeedKey
+		Fragment uint32
+		Offset   uint32
+		Left     uint32
+		Datagram kernelDatagramKey
+		_        [4]byte
+	}
+	Verdicts [30]struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	RecentFeeds [256]uint32
+}
+
 type kernelDatagramKey struct {
 	_           structs.HostLayout
 	Source      [16]uint8
@@ -148,35 +186,6 @@ const (
 	kernelIgnoredIGNORE_VLAN      kernelIgnored = 8
 	kernelIgnoredIGNORE_MAC       kernelIgnored = 16
 )
-
-type kernelLabel struct {
-	_      structs.HostLayout
-	Record struct {
-		_           structs.HostLayout
-		Time        uint64
-		SourceTime  uint64
-		Feed        uint32
-		Sequence    uint32
-		Gap         uint32
-		FlowHash    uint32
-		Length      uint32
-		WireLength  uint32
-		Weight      uint32
-		Flags       uint32
-		Tci         uint16
-		Rule        uint16
-		Encap       uint8
-		Platform    uint8
-		Granularity uint8
-		Version     uint8
-	}
-	Key      kernelFeedKey
-	Fragment uint32
-	Offset   uint32
-	Left     uint32
-	Datagram kernelDatagramKey
-	_        [4]byte
-}
 
 type kernelLikeness struct {
 	_           structs.HostLayout
@@ -292,26 +301,19 @@ type kernelSightingBucket struct {
 	}
 }
 
-type kernelTally struct {
-	_       structs.HostLayout
-	Packets uint64
-	Bytes   uint64
-}
-
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	kernelMapCollectors        = "collectors"
+	kernelMapCpus              = "cpus"
 	kernelMapDatagrams         = "datagrams"
 	kernelMapDuplicatePairs    = "duplicate_pairs"
 	kernelMapExporters         = "exporters"
 	kernelMapFeedSlots         = "feed_slots"
 	kernelMapFeeds             = "feeds"
 	kernelMapFreeFeeds         = "free_feeds"
-	kernelMapLabels            = "labels"
 	kernelMapLikenesses        = "likenesses"
-	kernelMapRecentFeeds       = "recent_feeds"
 	kernelMapRuleMemo          = "rule_memo"
 	kernelMapRulePrefixes      = "rule_prefixes"
 	kernelMapRuleRanges        = "rule_ranges"
@@ -319,7 +321,6 @@ const (
 	kernelMapRuleStates        = "rule_states"
 	kernelMapRules             = "rules"
 	kernelMapSightings         = "sightings"
-	kernelMapVerdicts          = "verdicts"
 	kernelMapXsks              = "xsks"
 	kernelProgHarness          = "harness"
 	kernelVarBtfDimension      = "btf_dimension"
@@ -384,15 +385,14 @@ type kernelProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
 	Collectors     *ebpf.MapSpec `ebpf:"collectors"`
+	Cpus           *ebpf.MapSpec `ebpf:"cpus"`
 	Datagrams      *ebpf.MapSpec `ebpf:"datagrams"`
 	DuplicatePairs *ebpf.MapSpec `ebpf:"duplicate_pairs"`
 	Exporters      *ebpf.MapSpec `ebpf:"exporters"`
 	FeedSlots      *ebpf.MapSpec `ebpf:"feed_slots"`
 	Feeds          *ebpf.MapSpec `ebpf:"feeds"`
 	FreeFeeds      *ebpf.MapSpec `ebpf:"free_feeds"`
-	Labels         *ebpf.MapSpec `ebpf:"labels"`
 	Likenesses     *ebpf.MapSpec `ebpf:"likenesses"`
-	RecentFeeds    *ebpf.MapSpec `ebpf:"recent_feeds"`
 	RuleMemo       *ebpf.MapSpec `ebpf:"rule_memo"`
 	RulePrefixes   *ebpf.MapSpec `ebpf:"rule_prefixes"`
 	RuleRanges     *ebpf.MapSpec `ebpf:"rule_ranges"`
@@ -400,7 +400,6 @@ type kernelMapSpecs struct {
 	RuleStates     *ebpf.MapSpec `ebpf:"rule_states"`
 	Rules          *ebpf.MapSpec `ebpf:"rules"`
 	Sightings      *ebpf.MapSpec `ebpf:"sightings"`
-	Verdicts       *ebpf.MapSpec `ebpf:"verdicts"`
 	Xsks           *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -441,15 +440,14 @@ func (o *kernelObjects) Close() error {
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
 	Collectors     *ebpf.Map `ebpf:"collectors"`
+	Cpus           *ebpf.Map `ebpf:"cpus"`
 	Datagrams      *ebpf.Map `ebpf:"datagrams"`
 	DuplicatePairs *ebpf.Map `ebpf:"duplicate_pairs"`
 	Exporters      *ebpf.Map `ebpf:"exporters"`
 	FeedSlots      *ebpf.Map `ebpf:"feed_slots"`
 	Feeds          *ebpf.Map `ebpf:"feeds"`
 	FreeFeeds      *ebpf.Map `ebpf:"free_feeds"`
-	Labels         *ebpf.Map `ebpf:"labels"`
 	Likenesses     *ebpf.Map `ebpf:"likenesses"`
-	RecentFeeds    *ebpf.Map `ebpf:"recent_feeds"`
 	RuleMemo       *ebpf.Map `ebpf:"rule_memo"`
 	RulePrefixes   *ebpf.Map `ebpf:"rule_prefixes"`
 	RuleRanges     *ebpf.Map `ebpf:"rule_ranges"`
@@ -457,22 +455,20 @@ type kernelMaps struct {
 	RuleStates     *ebpf.Map `ebpf:"rule_states"`
 	Rules          *ebpf.Map `ebpf:"rules"`
 	Sightings      *ebpf.Map `ebpf:"sightings"`
-	Verdicts       *ebpf.Map `ebpf:"verdicts"`
 	Xsks           *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Collectors,
+		m.Cpus,
 		m.Datagrams,
 		m.DuplicatePairs,
 		m.Exporters,
 		m.FeedSlots,
 		m.Feeds,
 		m.FreeFeeds,
-		m.Labels,
 		m.Likenesses,
-		m.RecentFeeds,
 		m.RuleMemo,
 		m.RulePrefixes,
 		m.RuleRanges,
@@ -480,7 +476,6 @@ func (m *kernelMaps) Close() error {
 		m.RuleStates,
 		m.Rules,
 		m.Sightings,
-		m.Verdicts,
 		m.Xsks,
 	)
 }
