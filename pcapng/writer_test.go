@@ -318,6 +318,7 @@ func tool(t *testing.T, name string, args ...string) string {
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=") // nobody's preferences
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
 	warnings := slices.DeleteFunc(strings.Split(stderr.String(), "\n"), func(line string) bool {

@@ -609,6 +609,7 @@ func tools(t *testing.T, paths ...string) {
 		}
 		var stdout, stderr bytes.Buffer
 		cmd := exec.Command(tool, args...)
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=") // nobody's preferences
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err = cmd.Run()
 		warnings := slices.DeleteFunc(strings.Split(stderr.String(), "\n"), func(line string) bool {
