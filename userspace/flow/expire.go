@@ -1,6 +1,9 @@
 package flow
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // sweep is a hand that goes round the deadlines about once a second of packet
 // time. A deadline is four bytes and is not moved by packets: when it has come,
@@ -84,17 +87,62 @@ func (t *Table) visit(i uint32) bool {
 
 // victim picks the flow to go when the table is full: the longest silent of a
 // few, starting at the hand. It need not be the oldest of all, but costs the same
-// however many there are.
+// however many there are. It returns noSlot when all of the few are free.
 func (t *Table) victim() uint32 {
-	best := uint32(t.sweep.hand % t.used)
-	for n := range victims {
-		i := uint32((t.sweep.hand + n) % t.used)
-		if t.clock.tick-t.hot[i].seen > t.clock.tick-t.hot[best].seen {
-			best = i
+	best, silence := noSlot, uint32(0)
+	for range victims {
+		i := uint32(t.sweep.hand % t.used)
+		t.sweep.hand = int(i) + 1
+		if t.hot[i].id == 0 {
+			continue
+		}
+		if s := t.clock.tick - t.hot[i].seen; best == noSlot || s > silence {
+			best, silence = i, s
 		}
 	}
-	t.sweep.hand = (t.sweep.hand + victims) % t.used
 	return best
+}
+
+// spareFor is how many slots a table of so many flows keeps free: enough for
+// the flows that can begin until the house is kept again. A small table has
+// none and evicts when it must.
+func spareFor(flows int) int {
+	if flows < 4096 {
+		return 0
+	}
+	return 2 * houseEvery
+}
+
+// makeRoom evicts some flows ahead when the table is all but full. Many at once
+// cost less: the memory of all is asked for before the first is looked at.
+func (t *Table) makeRoom() {
+	var going [houseEvery]uint32
+	for len(t.free) < t.spare {
+		n := 0
+		for range going {
+			if i := t.victim(); i != noSlot {
+				t.prefetchCold(i)
+				going[n] = i
+				n++
+			}
+		}
+		for _, i := range going[:n] {
+			_, place := t.seed.hash(&t.cold[i].key)
+			first, second := &t.index.buckets[place&t.index.mask], t.index.second(place)
+			prefetch(unsafe.Pointer(first), unsafe.Pointer(second))
+		}
+		for _, i := range going[:n] {
+			t.end(i, EndedEvicted)
+		}
+	}
+}
+
+// prefetchCold asks for all lines of a slot's cold part, and for the hot one.
+func (t *Table) prefetchCold(i uint32) {
+	c := &t.cold[i]
+	prefetch(unsafe.Pointer(&t.hot[i]), unsafe.Pointer(&c.key))
+	prefetch(unsafe.Pointer(&c.number), unsafe.Pointer(&c.retransmissions))
+	prefetch(unsafe.Pointer(&c.holes), unsafe.Pointer(&c.feed))
 }
 
 // end exports a flow and takes it out.

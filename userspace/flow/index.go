@@ -77,19 +77,20 @@ func (b *bucket) free() int {
 	return -1
 }
 
-// guess returns the slot that most likely holds the flow, noSlot when none can.
+// guess returns the slot that most likely holds the flow, as its first bucket
+// has it, noSlot when that one has none.
 func (x *index) guess(hash uint64) uint32 {
-	tag := tagOf(hash)
-	n := hash & x.mask
-	b := &x.buckets[n]
-	m := b.match(tag)
+	b := &x.buckets[hash&x.mask]
+	m := b.match(tagOf(hash))
 	if m == 0 {
-		b = &x.buckets[x.other(n, tag)]
-		if m = b.match(tag); m == 0 {
-			return noSlot
-		}
+		return noSlot
 	}
 	return b.slots[bits.TrailingZeros32(m)&7]
+}
+
+// second is the bucket to look into when the first has none.
+func (x *index) second(hash uint64) *bucket {
+	return &x.buckets[x.other(hash&x.mask, tagOf(hash))]
 }
 
 // find returns the slot of the flow with this identity, noSlot when there is none.

@@ -195,6 +195,35 @@ func TestEviction(t *testing.T) {
 	}
 }
 
+// TestEvictionAhead: a larger table keeps all the flows it was made for, and
+// makes room in good time for more. Every packet is in exactly one record.
+func TestEvictionAhead(t *testing.T) {
+	c := small()
+	c.Flows, c.Records = 5000, 1<<13
+	table := newTable(t, c)
+	for n := range uint32(5000) {
+		sendAt(table, n, 0)
+	}
+	table.Tick(start)
+	if got := table.Counters(); got.Live() != 5000 || got[flow.EndedEvicted] != 0 {
+		t.Fatalf("as many as it was made for: %v", got)
+	}
+	for n := range uint32(3000) {
+		sendAt(table, 5000+n, time.Second)
+	}
+	all, counters := drain(table)
+	seen := map[string]uint64{}
+	for _, f := range all {
+		seen[f.Addr(0).String()] += f.Packets[0]
+	}
+	if len(seen) != 8000 || len(all) != 8000 {
+		t.Errorf("%d records of %d flows, want 8000", len(all), len(seen))
+	}
+	if n := counters[flow.EndedEvicted]; n < 3000 || n > 3200 || counters[flow.RecordsLost] != 0 {
+		t.Errorf("%v", counters)
+	}
+}
+
 // TestEvictionTakesTheSilent: the flow that goes is not one that is busy.
 func TestEvictionTakesTheSilent(t *testing.T) {
 	c := small()

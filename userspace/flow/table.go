@@ -25,6 +25,7 @@ type Table struct {
 	cold     []cold
 	deadline []uint32 // per slot: the tick when it may be over; never when free
 	free     []uint32 // free slots, used from the end
+	spare    int      // slots kept free by evicting ahead: see makeRoom
 	used     int      // slots ever used: the sweep goes no further
 	seed     seed
 	nextID   uint64
@@ -77,6 +78,7 @@ func New(config Config) (*Table, error) {
 		lanes:     make([]lane, len(config.Feeds.feeds)),
 		ring:      newRing(config.Records),
 		nextID:    uint64(config.Worker) << 52,
+		spare:     spareFor(config.Flows),
 		desk:      desk{turn: make(chan struct{}, 1)},
 	}
 	for i := range t.seed {
@@ -86,7 +88,7 @@ func New(config Config) (*Table, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	for i := range t.free {
-		t.free[i] = uint32(config.Flows - 1 - i)
+		t.free[i] = uint32(len(t.free) - 1 - i)
 		t.deadline[i] = never
 	}
 	return t, nil
@@ -94,7 +96,7 @@ func New(config Config) (*Table, error) {
 
 // reserve maps the arrays.
 func (t *Table) reserve() error {
-	n := t.config.Flows
+	n := t.config.Flows + t.spare
 	buckets := bucketsFor(n)
 	t.index.mask = uint64(buckets - 1)
 	return errors.Join(
@@ -183,13 +185,11 @@ func (t *Table) Observe(record *bpf.Record, frame []byte, origLen int, timeNS ui
 // still is brought into its flow. No step waits for memory asked for in it.
 func (t *Table) step(newest *packet) {
 	bucket := unsafe.Pointer(&t.index.buckets[newest.place&t.index.mask])
-	entry := bucket
+	next := bucket
 	if t.observed-t.located > lookAhead {
-		if p := t.locate(); p.slot < uint32(len(t.hot)) {
-			entry = unsafe.Pointer(&t.hot[p.slot])
-		}
+		next = t.locate()
 	}
-	prefetch(bucket, entry)
+	prefetch(bucket, next)
 	if t.located-t.applied > lookAhead {
 		t.apply(&t.pipe[t.applied%pipeSize])
 		t.applied++
@@ -199,12 +199,15 @@ func (t *Table) step(newest *packet) {
 	}
 }
 
-// locate looks for the slot of the next packet.
-func (t *Table) locate() *packet {
+// locate looks for the slot of the next packet and returns the memory that it
+// will need: the flow, or where else its slot may be.
+func (t *Table) locate() unsafe.Pointer {
 	p := &t.pipe[t.located%pipeSize]
-	p.slot = t.index.guess(p.place)
 	t.located++
-	return p
+	if p.slot = t.index.guess(p.place); p.slot < uint32(len(t.hot)) {
+		return unsafe.Pointer(&t.hot[p.slot])
+	}
+	return unsafe.Pointer(t.index.second(p.place))
 }
 
 // scope begins the key: feed or domain, and the tag that the sender took out of
@@ -257,10 +260,8 @@ func (t *Table) Tick(timeNS uint64) {
 // settle empties the pipe.
 func (t *Table) settle() {
 	for t.located < t.observed {
-		if p := t.locate(); p.slot < uint32(len(t.hot)) {
-			entry := unsafe.Pointer(&t.hot[p.slot])
-			prefetch(entry, entry)
-		}
+		next := t.locate()
+		prefetch(next, next)
 	}
 	for t.applied < t.observed {
 		t.apply(&t.pipe[t.applied%pipeSize])
@@ -271,6 +272,7 @@ func (t *Table) settle() {
 // keepHouse does what is not for one packet, in small pieces.
 func (t *Table) keepHouse(sweep, look int) {
 	t.releaseOld()
+	t.makeRoom()
 	t.expire(sweep)
 	t.serve(look)
 	if t.clock.tick != t.shown {
@@ -358,6 +360,9 @@ func (t *Table) begin(p *packet) uint32 {
 	}
 	i := t.free[len(t.free)-1]
 	t.free = t.free[:len(t.free)-1]
+	if n := len(t.free) - lookAhead; n >= 0 {
+		t.prefetchCold(t.free[n]) // for a flow that begins a little later
+	}
 	t.used = max(t.used, int(i)+1)
 	if displaced := t.index.insert(p.place, i); displaced != noSlot {
 		t.dismiss(displaced, EndedEvicted)
