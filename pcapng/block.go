@@ -49,8 +49,8 @@ func (r *Reader) nextPacket(p *Packet) error {
 	}
 }
 
-// block returns what stands between the lengths of the block at hand. A block
-// of no interest may be larger than memory: it is skipped, and its body nil.
+// block returns what stands between the lengths of the block at hand. A large
+// block of no interest is skipped without being kept in memory, and its body nil.
 func (r *Reader) block(kind uint32) ([]byte, error) {
 	size := r.uint32(r.buf[4:])
 	if size < minBlock || size%4 != 0 {
@@ -58,26 +58,41 @@ func (r *Reader) block(kind uint32) ([]byte, error) {
 	}
 	n := int(size)
 	if n > len(r.buf) {
-		if n > MaxBlock {
+		switch {
+		case n > windowSize && !known(kind):
 			return nil, r.skipLarge(kind, size)
+		case n > MaxBlock:
+			return nil, r.malformed("a block of type %#x says it has %d bytes, %d are believed", kind, size, MaxBlock)
 		}
 		if r.fill(n) != nil {
 			return nil, r.ended("block", n)
 		}
 	}
 	if tail := r.uint32(r.buf[n-4:]); tail != size {
-		return nil, r.malformed("a block of type %#x says %d bytes at its head and %d at its tail", kind, size, tail)
+		return nil, r.unequal(kind, size, tail)
 	}
 	return r.buf[8 : n-4 : n-4], nil
 }
 
-func (r *Reader) skipLarge(kind, size uint32) error {
+func known(kind uint32) bool {
 	switch kind {
-	case blockPacket, blockInterface, blockStatistics, blockSimple, blockOldPacket:
-		return r.malformed("a block of type %#x says it has %d bytes, %d are believed", kind, size, MaxBlock)
+	case blockSection, blockPacket, blockInterface, blockStatistics, blockSimple, blockOldPacket:
+		return true
 	}
-	if r.discard(int64(size)) != nil {
-		return r.ended("block", int(size))
+	return false
+}
+
+func (r *Reader) skipLarge(kind, size uint32) error {
+	if r.discard(int64(size)-4) != nil || r.fill(4) != nil {
+		return r.ended("rest of a block", int(size))
 	}
+	if tail := r.uint32(r.buf); tail != size {
+		return r.unequal(kind, size, tail)
+	}
+	r.window.skip(4)
 	return nil
+}
+
+func (r *Reader) unequal(kind, head, tail uint32) error {
+	return r.malformed("a block of type %#x says %d bytes at its head and %d at its tail", kind, head, tail)
 }

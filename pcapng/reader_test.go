@@ -280,6 +280,7 @@ func TestReadMalformed(t *testing.T) {
 		{"block length 0", func(f *file) { f.u32(6, 0, 0) }, "says it has 0 bytes"},
 		{"block length 4", func(f *file) { f.u32(6, 4, 4) }, "says it has 4 bytes"},
 		{"block length not of 4", func(f *file) { f.u32(6, 14, 14).u32(0) }, "not a multiple of 4"},
+		{"tail of a large block differs", func(f *file) { f.u32(7, 1<<20).raw(make([]byte, 1<<20-12)...).u32(16) }, "1048576 bytes at its head and 16 at its tail"},
 		{"tail differs", func(f *file) { f.u32(7, 12, 16) }, "12 bytes at its head and 16 at its tail"},
 		{"packet block of 4 GiB", func(f *file) { f.u32(6, 0xfffffffc, 0) }, "4294967292 bytes, 16777216 are believed"},
 		{"interface block of 4 GiB", func(f *file) { f.u32(1, 0xfffffffc, 0) }, "16777216 are believed"},
@@ -325,8 +326,11 @@ func TestReadMalformed(t *testing.T) {
 				t.Errorf("%v: is said to be truncated", err)
 			}
 			where := at
-			if test.name == "simple packet of no interface" {
+			switch test.name {
+			case "simple packet of no interface":
 				where += 28
+			case "tail of a large block differs":
+				where += 1<<20 - 4 // it is not kept
 			}
 			if text := fmt.Sprintf("at byte %d: ", where); !strings.Contains(err.Error(), text) {
 				t.Errorf("%v: does not say %q", err, text)

@@ -57,9 +57,6 @@ func (r *Reader) openSection() error {
 	default:
 		return r.malformed("the byte-order magic of a section header is %#x", magic)
 	}
-	if size := r.uint32(r.buf[4:]); size > MaxBlock {
-		return r.malformed("a section header says it has %d bytes, %d are believed", size, MaxBlock)
-	}
 	body, err := r.block(blockSection)
 	if err != nil {
 		return err
