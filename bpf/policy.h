@@ -286,28 +286,36 @@ struct meeting {
 	__u32 rule;		/* in: where to begin; out: the rule met */
 };
 
-#define MEMO_RULE 11		/* bits for a rule or the default */
-#define MEMO_MIX 0x9e3779b97f4a7c15ULL
+/*
+ * A question has 56 bits: feed 32, VLAN 12, direction 2, rule to begin at 10. An odd
+ * factor permutes them; the high 13 are the slot, the low 43 stand in it, beside
+ * the 11 of the answer. So nothing is left out, and no question passes for another.
+ */
+#define MEMO_FACTOR 0x9e3779b97f4a7c15ULL
+#define MEMO_QUESTION ((1ULL << 56) - 1)
+#define MEMO_REST ((1ULL << 43) - 1)
+#define MEMO_ANSWER ((1ULL << 11) - 1)
 
-/* next_rule, remembered. A feed without an id has no memory. */
+_Static_assert(MEMO_SLOTS == 1 << (56 - 43), "a question is a slot and the rest");
+_Static_assert(MAX_RULES <= 1 << 10, "a question has 10 bits for a rule, an answer one more");
+
+/* next_rule, remembered. A feed without an id has no memory; ids are not given away again. */
 static __always_inline __u32 recall_rule(struct meeting *m)
 {
 	__u32 feed = m->record->feed;
-	/* Feed ids: 13 bits of slot, 16 bits that change when the slot is given away again. */
-	__u64 question = (__u64)(feed >> 16) << 13 | (feed & 0x1fff);
-	question = question << 12 | (m->vlan & 0xfff);
-	question = question << 2 | (m->direction & 3);
-	question = question << 10 | (m->rule & (MAX_RULES - 1));
+	__u64 question = (__u64)feed << 24 | (m->vlan & 0xfff) << 12 | (m->direction & 3) << 10 | (m->rule & (MAX_RULES - 1));
 
-	__u32 slot = question * MEMO_MIX >> 51;
+	question = question * MEMO_FACTOR & MEMO_QUESTION;
+	__u32 slot = question >> 43;
 	__u64 *memo = bpf_map_lookup_elem(&rule_memo, &slot);
+	__u64 rest = question & MEMO_REST;
 	__u64 known = memo && feed ? *(volatile __u64 *)memo : 0;
-	if (known && known >> MEMO_RULE == question)
-		return known & ((1 << MEMO_RULE) - 1);
+	if (known && known >> 11 == rest)
+		return known & MEMO_ANSWER;
 
 	__u32 next = next_rule(m->key, m->vlan, m->direction, m->rule);
 	if (memo && feed)
-		*(volatile __u64 *)memo = question << MEMO_RULE | next;
+		*(volatile __u64 *)memo = rest << 11 | next;
 	return next;
 }
 

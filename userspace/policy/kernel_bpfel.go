@@ -41,7 +41,8 @@ type kernelConfig struct {
 	ListExporters  uint8
 	DropStrangers  uint8
 	MultiBuffer    uint8
-	Pad            [2]uint8
+	Alone          uint8
+	Pad            uint8
 }
 
 type kernelCpu struct {
