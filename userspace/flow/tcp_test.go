@@ -239,6 +239,16 @@ var dialogues = []struct {
 		segment{at: 6 * ms, flags: "A", seq: 100, ack: 1000, data: 50},
 		segment{at: 7 * ms, flags: "A", seq: 200, ack: 1000, data: 50},
 	), opened(func(f *tcpFacts) { f.packets, f.gaps, f.outOfOrder = [2]uint64{5, 1}, [2]uint32{1, 0}, [2]uint32{1, 0} })},
+	{"overtaken, no handshake seen", []segment{
+		{flags: "A", seq: 50, ack: 1, data: 50},
+		{at: 5 * ms, flags: "A", seq: 150, ack: 1, data: 50},
+		{at: 6 * ms, flags: "A", seq: 100, ack: 1, data: 50},
+	}, []tcpFacts{{state: flow.StateMidstream, packets: [2]uint64{3, 0}, flags: [2]uint8{0x10, 0}, gaps: [2]uint32{1, 0}, outOfOrder: [2]uint32{1, 0}}}},
+	{"sent again, no handshake seen", []segment{
+		{flags: "A", seq: 50, ack: 1, data: 50},
+		{at: 5 * ms, flags: "A", seq: 150, ack: 1, data: 50},
+		{at: 9 * ms, flags: "A", seq: 100, ack: 1, data: 50},
+	}, []tcpFacts{{state: flow.StateMidstream, packets: [2]uint64{3, 0}, flags: [2]uint8{0x10, 0}, gaps: [2]uint32{1, 0}, retransmissions: [2]uint32{1, 0}}}},
 	{"lost before the mirror, sent again", after(handshake,
 		segment{at: 5 * ms, flags: "A", seq: 150, ack: 1000, data: 50},
 		segment{at: 205 * ms, flags: "A", seq: 100, ack: 1000, data: 50},

@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -79,7 +80,7 @@ func dissect(t testing.TB, path, filter string, options ...string) dissection {
 		}
 	}
 	fields := []string{"frame.number", "frame.len", "frame.protocols", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst",
-		"tcp.srcport", "tcp.dstport", "tcp.stream", "udp.srcport", "udp.dstport", "udp.stream"}
+		"tcp.srcport", "tcp.dstport", "tcp.stream", "udp.srcport", "udp.dstport", "udp.stream", "eth.src", "eth.dst"}
 	args := append([]string{"-r", path, "-Y", filter, "-T", "fields", "-E", "occurrence=f"}, options...)
 	for _, f := range fields {
 		args = append(args, "-e", f)
@@ -95,6 +96,9 @@ func dissect(t testing.TB, path, filter string, options ...string) dissection {
 		length, err := strconv.ParseUint(f[0], 10, 64)
 		if err != nil {
 			t.Fatalf("frame.len %q: %v", f[0], err)
+		}
+		if f[12] != "" {
+			count("eth", f[12], f[13], "", length)
 		}
 		// Only the outermost IP header and what follows it at once: not what
 		// an ICMP error quotes or a tunnel carries.
@@ -126,7 +130,7 @@ func dissect(t testing.TB, path, filter string, options ...string) dissection {
 		d.streams[c.kind] = append(d.streams[c.kind], *c)
 	}
 	args = append([]string{"-r", path, "-q"}, options...)
-	for _, kind := range []string{"tcp", "udp", "ip", "ipv6"} {
+	for _, kind := range []string{"tcp", "udp", "ip", "ipv6", "eth"} {
 		args = append(args, "-z", "conv,"+kind+","+filter)
 	}
 	d.printed = printed(tshark(t, args...))
@@ -137,7 +141,7 @@ var convLine = regexp.MustCompile(`(?m)^(\S+)\s+<-> (\S+)\s+(\d+) (\d+) (bytes|k
 
 // printed are the lines of tshark's conversation tables, by kind.
 func printed(output string) map[string][]string {
-	kinds := map[string]string{"TCP Conversations": "tcp", "UDP Conversations": "udp", "IPv4 Conversations": "ip", "IPv6 Conversations": "ipv6"}
+	kinds := map[string]string{"TCP Conversations": "tcp", "UDP Conversations": "udp", "IPv4 Conversations": "ip", "IPv6 Conversations": "ipv6", "Ethernet Conversations": "eth"}
 	all := map[string][]string{}
 	kind := ""
 	for line := range strings.Lines(output) {
@@ -181,6 +185,14 @@ func conversations(flows []flow.Flow, kind string) []conversation {
 	sums := map[[2]string]int{}
 	for i := range flows {
 		f := &flows[i]
+		if kind == "eth" {
+			c := conversation{packets: f.Packets, bytes: f.Bytes}
+			for side := range 2 {
+				c.ends[side] = net.HardwareAddr(f.MAC[side][:]).String()
+			}
+			all = sum(all, sums, c)
+			continue
+		}
 		if cut := f.Port == [2]uint16{}; protocol != 0 && cut {
 			continue // so is tshark's
 		}
@@ -194,16 +206,27 @@ func conversations(flows []flow.Flow, kind string) []conversation {
 				c.ends[side] += ":" + strconv.Itoa(int(f.Port[side]))
 			}
 		}
-		c.order()
-		if n, ok := sums[c.ends]; ok && protocol == 0 {
-			for d := range 2 {
-				all[n].packets[d] += c.packets[d]
-				all[n].bytes[d] += c.bytes[d]
-			}
+		if protocol == 0 {
+			all = sum(all, sums, c)
 			continue
 		}
-		sums[c.ends] = len(all)
+		c.order()
 		all = append(all, c)
+	}
+	return all
+}
+
+// sum adds a conversation to that of the same ends.
+func sum(all []conversation, index map[[2]string]int, c conversation) []conversation {
+	c.order()
+	n, ok := index[c.ends]
+	if !ok {
+		index[c.ends] = len(all)
+		return append(all, c)
+	}
+	for d := range 2 {
+		all[n].packets[d] += c.packets[d]
+		all[n].bytes[d] += c.bytes[d]
 	}
 	return all
 }
@@ -258,6 +281,18 @@ func TestConversationsAreTsharks(t *testing.T) {
 			path := filepath.Join(dir, capture.name)
 			want := dissect(t, path, capture.filter)
 			compare(t, path, want, "tcp", "udp", "ip", "ipv6")
+		})
+	}
+}
+
+// TestNotIPAreTsharks compares frames that are not IP by their MAC addresses. An
+// IP flow may change its MAC addresses on the way and is not asked for them.
+func TestNotIPAreTsharks(t *testing.T) {
+	dir := captures(t)
+	for _, name := range []string{"mercury_emix.pcap", "suricata_smb2-ntlmssp-negotiateflags.pcap", "ipfixprobe_mixed.pcap"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(dir, name)
+			compare(t, path, dissect(t, path, "eth and not ip and not ipv6"), "eth")
 		})
 	}
 }
