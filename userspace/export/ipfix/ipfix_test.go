@@ -131,7 +131,7 @@ func values(fields []netflow.DataField) string {
 }
 
 // listenUDP is a collector's socket on the loopback.
-func listenUDP(t *testing.T) *net.UDPConn {
+func listenUDP(t testing.TB) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *collector) receive(t *testing.T, conn *net.UDPConn, records int) {
 	}
 }
 
-func newSink(t *testing.T, network, address string, change func(*ipfix.Config)) *ipfix.Sink {
+func newSink(t testing.TB, network, address string, change func(*ipfix.Config)) *ipfix.Sink {
 	t.Helper()
 	c := ipfix.Default()
 	c.Network, c.Address = network, address
