@@ -39,6 +39,9 @@ func openOutput(c *Config, lanes int, books func(feed uint32) (bpf.FeedState, bo
 	s := c.Store
 	s.Lanes = lanes
 	s.Unordered = c.Timestamps == clock.Sender // such times may go backwards
+	if c.Timestamps == clock.Auto {
+		s.Lateness += autoLead
+	}
 	s.Section = section(c.Version)
 	s.Statistics = o.statistics
 	var err error
@@ -51,6 +54,10 @@ func openOutput(c *Config, lanes int, books func(feed uint32) (bpf.FeedState, bo
 	}()
 	return o, nil
 }
+
+// autoLead is how much earlier than its arrival clock.Auto may say that a packet
+// was seen.
+const autoLead = 100 * time.Millisecond
 
 // lane is that of worker i; nil when nothing is written.
 func (o *output) lane(i int) *store.Lane {
