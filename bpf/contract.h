@@ -194,7 +194,8 @@ struct config {
 	__u8 list_exporters;	/* 1: only exporters in the exporters map are taken */
 	__u8 drop_strangers;	/* 1: drop the others; 0: pass them to the host */
 	__u8 multi_buffer;	/* 1: AF_XDP takes frames of several buffers (kernel 6.6) */
-	__u8 pad[2];
+	__u8 alone;		/* 1: one CPU at a time gets so far as the feeds: they need no lock */
+	__u8 pad;
 };
 
 #endif

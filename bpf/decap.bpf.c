@@ -109,6 +109,16 @@ static __always_inline int is_stranger(struct packet *p)
 	return !bpf_map_lookup_elem(&exporters, &from);
 }
 
+static __always_inline int is_too_big(struct packet *p)
+{
+	__u32 length = p->length;
+
+	if (settings.multi_buffer)
+		return 0;
+	asm volatile("" : "+r"(length));	/* or the compiler compares before it asks, each time */
+	return p->start + length > p->cursor.data_end;
+}
+
 /* Is there someone to take it, may the exporter send, whose feed is it? */
 static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, enum verdict v)
 {
@@ -118,9 +128,9 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 		return VERDICT_PASS_NO_SOCKET;
 	if (is_stranger(p))
 		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
-	/* Reading the clock costs as much as all parsing: not before it is needed. */
-	p->label->record.time = bpf_ktime_get_ns();
-	if (!settings.multi_buffer && p->start + p->length > p->cursor.data_end)
+	if (!p->label->record.time)
+		stamp(p);	/* RSPAN and native: no outer header said that they are for us */
+	if (is_too_big(p))
 		v = VERDICT_DROP_TOO_BIG;
 	if (p->label->key.encap != ENCAP_NONE) {
 		struct feed_entry *feed = find_feed(p);
@@ -174,6 +184,7 @@ int decap(struct xdp_md *ctx)
 {
 	__u32 here = 0;
 	struct packet p = {
+		.ctx = ctx,
 		.cursor.at = (void *)(long)ctx->data,
 		.cursor.data_end = (void *)(long)ctx->data_end,
 		.start = (void *)(long)ctx->data,

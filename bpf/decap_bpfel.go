@@ -41,7 +41,8 @@ type DecapConfig struct {
 	ListExporters  uint8
 	DropStrangers  uint8
 	MultiBuffer    uint8
-	Pad            [2]uint8
+	Alone          uint8
+	Pad            uint8
 }
 
 type DecapCpu struct {

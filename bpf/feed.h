@@ -67,7 +67,8 @@ static __always_inline struct feed_entry *find_feed(struct packet *p)
 static __always_inline void observe_feed(struct packet *p, struct feed_entry *feed, int kept)
 {
 	p->label->record.feed = feed->id;
-	bpf_spin_lock(&feed->lock);
+	if (!settings.alone)
+		bpf_spin_lock(&feed->lock);
 	struct feed_state *s = &feed->state;
 	if (!s->first)
 		s->first = p->label->record.time;
@@ -79,7 +80,8 @@ static __always_inline void observe_feed(struct packet *p, struct feed_entry *fe
 		s->critical++;
 	if (p->label->record.flags & RECORD_SEQUENCE)
 		p->label->record.gap = sequence_observe(&s->sequence, p->label->record.sequence);
-	bpf_spin_unlock(&feed->lock);
+	if (!settings.alone)
+		bpf_spin_unlock(&feed->lock);
 }
 
 #endif

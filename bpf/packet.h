@@ -53,6 +53,7 @@ struct {
 } cpus SEC(".maps");
 
 struct packet {
+	struct xdp_md *ctx;
 	struct cursor cursor;
 	void *start;		/* outer Ethernet header */
 	void *inner;		/* the frame to deliver; for RSPAN its addresses are still at start */
@@ -97,6 +98,15 @@ static __always_inline void settle(struct packet *p)
 	label->left = p->cursor.left;
 	p->cursor.at = p->start + (label->offset & MAX_HEADERS);
 	p->cursor.left = label->left;
+}
+
+/*
+ * Sets the receive time. The counter is slow to read, and the CPU goes on with what
+ * does not need it: so as early as it is sure that the packet is for us.
+ */
+static __always_inline void stamp(struct packet *p)
+{
+	p->label->record.time = bpf_ktime_get_ns();
 }
 
 /* An outer length field says that rest bytes follow the cursor. */

@@ -39,6 +39,9 @@ func (d *Datapath) Attach(ifi netlink.Link) error {
 }
 
 func (d *Datapath) attach(ifindex int, mode Mode) error {
+	if err := d.become(d.config.variant(mode)); err != nil {
+		return err
+	}
 	flags := link.XDPDriverMode
 	if mode == Generic {
 		flags = link.XDPGenericMode

@@ -32,8 +32,9 @@ type Feed struct {
 	State bpf.FeedState
 }
 
-// Feeds reads the feed table, each entry under its lock, in the order in which
-// the feeds were first given a slot.
+// Feeds reads the feed table in the order in which the feeds were first given a
+// slot. Each entry is read as it was at one moment; but when the program needs no
+// locks (Config.Queues), while packets flow, its counters may be a packet apart.
 func (d *Datapath) Feeds() ([]Feed, error) {
 	const some = 256
 	var (

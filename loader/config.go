@@ -27,6 +27,7 @@ type Config struct {
 	Collectors []netip.Addr   // the collector's addresses, unless Settings.AnyDestination
 	Exporters  []netip.Prefix // who may send, when Settings.ListExporters
 	MaxFeeds   int            // size of the feed table
+	Queues     int            // receive queues that get sockets, queue 0 first; 0: not known
 }
 
 // Default takes the Ethernet-carrying mirror encapsulations from any exporter.
@@ -51,6 +52,8 @@ func (c *Config) validate() error {
 		return errors.New("accept names no encapsulation")
 	case c.MaxFeeds < 1 || c.MaxFeeds > maxFeeds:
 		return fmt.Errorf("max feeds %d: must be 1 to %d", c.MaxFeeds, maxFeeds)
+	case c.Queues < 0 || c.Queues > bpf.MaxQueues:
+		return fmt.Errorf("queues %d: must be 0, for not known, to %d", c.Queues, bpf.MaxQueues)
 	case c.Settings.AnyDestination == 0 && len(c.Collectors) == 0:
 		return errors.New("no collector address: give the interface one, or accept any destination")
 	}

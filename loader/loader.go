@@ -29,7 +29,8 @@ const maxFeeds = 1<<16 - 1
 // goroutine, except Close, which must come last.
 type Datapath struct {
 	config  Config
-	objects bpf.DecapObjects
+	objects bpf.DecapObjects // the maps, and the program as variant says
+	variant variant
 	link    link.Link
 	mode    Mode
 }
@@ -39,14 +40,11 @@ func Load(config Config) (*Datapath, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("loading the XDP program: %w", err)
 	}
-	spec, err := bpf.LoadDecap()
+	d := &Datapath{config: config, variant: config.variant(config.Mode)}
+	spec, err := config.spec(d.variant)
 	if err != nil {
-		return nil, fmt.Errorf("reading the embedded XDP program: %w", err)
-	}
-	if err := configure(spec, &config); err != nil {
 		return nil, err
 	}
-	d := &Datapath{config: config}
 	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
 		return nil, fmt.Errorf("loading the XDP program: %w", withCure(err))
 	}
@@ -54,18 +52,6 @@ func Load(config Config) (*Datapath, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
-}
-
-// configure is the only place that edits what clang made.
-func configure(spec *ebpf.CollectionSpec, config *Config) error {
-	if err := spec.Variables[bpf.DecapVarSettings].Set(&config.Settings); err != nil {
-		return fmt.Errorf("writing the program's settings: %w", err)
-	}
-	feeds := uint32(config.MaxFeeds)
-	spec.Maps[bpf.DecapMapFeedSlots].MaxEntries = feeds
-	spec.Maps[bpf.DecapMapFreeFeeds].MaxEntries = feeds
-	spec.Maps[bpf.DecapMapFeeds].MaxEntries = feeds + 1 // slot 0 is no feed
-	return nil
 }
 
 func (d *Datapath) fill() error {
