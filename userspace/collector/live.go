@@ -145,7 +145,7 @@ func (r *run) load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
 		settings.ListExporters = 1
 	}
 	return loader.Load(loader.Config{
-		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds,
+		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds, Queues: len(r.queues),
 		Collectors: addrs, Exporters: c.Exporters,
 	})
 }
