@@ -55,8 +55,10 @@ static __always_inline enum verdict open_tunnel(struct packet *p)
 			return later_fragment(p);
 	}
 	v = parse_tunnel(p);
-	if (v == VERDICT_NONE)
+	if (v == VERDICT_NONE) {
+		settle(p);
 		v = measure_inner(p);
+	}
 	return p->label->fragment ? first_fragment(p, v) : v;
 }
 
