@@ -101,12 +101,24 @@ static __always_inline void settle(struct packet *p)
 }
 
 /*
+ * The NIC's receive time, from the driver; Linux 6.3, and only in a program that is
+ * bound to its device. Of any other the loader takes the call out.
+ */
+extern int bpf_xdp_metadata_rx_timestamp(const struct xdp_md *ctx, __u64 *timestamp) __weak __ksym;
+
+/*
  * Sets the receive time. The counter is slow to read, and the CPU goes on with what
  * does not need it: so as early as it is sure that the packet is for us.
  */
 static __always_inline void stamp(struct packet *p)
 {
-	p->label->record.time = bpf_ktime_get_ns();
+	struct record *record = &p->label->record;
+
+	/* Some say that they have none (-ENODATA), some give a time of 0 (veth_xdp_rx_timestamp in drivers/net/veth.c). */
+	if (!bpf_xdp_metadata_rx_timestamp(p->ctx, &record->time) && record->time)
+		record->flags |= RECORD_NIC_TIME;
+	else
+		record->time = bpf_ktime_get_ns();
 }
 
 /* An outer length field says that rest bytes follow the cursor. */

@@ -31,22 +31,40 @@ func (d *Datapath) Attach(ifi netlink.Link) error {
 		if first == nil {
 			first = err
 		}
-		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
+		if occupied(err) || errors.Is(err, unix.EPERM) {
 			break // the other mode would not do better
 		}
 	}
 	return first
 }
 
+// attach tries native mode with the NIC's receive times first, if they are asked
+// for. It stays with what there is when that fails: not every driver has them.
 func (d *Datapath) attach(ifindex int, mode Mode) error {
-	if err := d.become(d.config.variant(mode)); err != nil {
+	d.nicTime = errors.New("not asked for")
+	v := d.config.variant(mode)
+	if d.config.NICTime {
+		d.nicTime = errors.New("generic mode is not in the driver, which would know it")
+		if mode == Native {
+			bound := v
+			bound.device = ifindex
+			if d.nicTime = d.attachAs(bound, ifindex, mode); d.nicTime == nil {
+				return nil
+			}
+		}
+	}
+	return d.attachAs(v, ifindex, mode)
+}
+
+func (d *Datapath) attachAs(v variant, ifindex int, mode Mode) error {
+	if err := d.become(v); err != nil {
 		return err
 	}
 	flags := link.XDPDriverMode
 	if mode == Generic {
 		flags = link.XDPGenericMode
 	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: d.objects.Decap, Interface: ifindex, Flags: flags})
+	l, err := link.AttachXDP(link.XDPOptions{Program: d.programs.Decap, Interface: ifindex, Flags: flags})
 	if err != nil {
 		return err
 	}
@@ -54,9 +72,13 @@ func (d *Datapath) attach(ifindex int, mode Mode) error {
 	return nil
 }
 
+// occupied: the kernel says EEXIST when the program that is there runs in the
+// other mode (dev_xdp_attach in net/core/dev.c).
+func occupied(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) }
+
 func attachCure(err error, name string, mode Mode) error {
 	switch {
-	case errors.Is(err, unix.EBUSY):
+	case occupied(err):
 		return fmt.Errorf("%w: another XDP program is there: stop what put it there, or remove it with: ip link set dev %s xdp off", err, name)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: run as root, or with CAP_NET_ADMIN and CAP_BPF", err)

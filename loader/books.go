@@ -13,7 +13,7 @@ import (
 // frames the program has seen; while it runs, one frame may be between two reads.
 func (d *Datapath) Verdicts() (boxes [bpf.VerdictCount]bpf.Tally, err error) {
 	cpus := make([]bpf.DecapCpu, ebpf.MustPossibleCPU())
-	if err := d.objects.Cpus.Lookup(uint32(0), cpus); err != nil {
+	if err := d.maps.Cpus.Lookup(uint32(0), cpus); err != nil {
 		return boxes, fmt.Errorf("reading the verdicts: %w", err)
 	}
 	for i := range cpus {
@@ -44,7 +44,7 @@ func (d *Datapath) Feeds() ([]Feed, error) {
 		cursor ebpf.MapBatchCursor
 	)
 	for {
-		n, err := d.objects.Feeds.BatchLookup(&cursor, slots[:], values[:], &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
+		n, err := d.maps.Feeds.BatchLookup(&cursor, slots[:], values[:], &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)})
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil, fmt.Errorf("reading the feed table: %w", err)
 		}
@@ -74,50 +74,11 @@ func (d *Datapath) FeedState(id uint32) (bpf.FeedState, error) {
 }
 
 func (d *Datapath) entry(id uint32) (entry bpf.DecapFeedEntry, err error) {
-	if err := d.objects.Feeds.LookupWithFlags(id&0xffff, &entry, ebpf.LookupLock); err != nil {
+	if err := d.maps.Feeds.LookupWithFlags(id&slotMask, &entry, ebpf.LookupLock); err != nil {
 		return entry, fmt.Errorf("looking up feed %d: %w", id, err)
 	}
 	if id == 0 || entry.Id != id {
 		return bpf.DecapFeedEntry{}, fmt.Errorf("looking up feed %d: it is not in the table", id)
 	}
 	return entry, nil
-}
-
-// Observe finds or makes the feed of a datagram whose first fragment was too
-// short to say whose it is. The datagram is counted with the reassembled ones;
-// the feed's own books are the kernel's, and it has not seen this one.
-func (d *Datapath) Observe(key *bpf.FeedKey, rec *bpf.Record, _ bool) {
-	var slot, id uint32
-	if err := d.objects.FeedSlots.Lookup(key, &slot); err != nil {
-		if slot = d.addFeed(key); slot == 0 {
-			return // the table is full: feed 0, as in the kernel
-		}
-	}
-	var entry bpf.DecapFeedEntry
-	if err := d.objects.Feeds.Lookup(slot, &entry); err == nil && entry.Key == *key {
-		id = entry.Id
-	}
-	rec.Feed = id
-}
-
-// addFeed is make_feed of bpf/feed.h.
-func (d *Datapath) addFeed(key *bpf.FeedKey) (slot uint32) {
-	var id uint32
-	if err := d.objects.FreeFeeds.LookupAndDelete(nil, &id); err != nil {
-		return 0
-	}
-	slot = id & 0xffff
-	entry := bpf.DecapFeedEntry{Id: id, Key: *key}
-	if err := d.objects.Feeds.Put(slot, &entry); err == nil {
-		if d.objects.FeedSlots.Update(key, slot, ebpf.UpdateNoExist) == nil {
-			return slot
-		}
-	}
-	// The kernel was first, or the table is full: the id goes back.
-	_ = d.objects.Feeds.Put(slot, &bpf.DecapFeedEntry{})
-	_ = d.objects.FreeFeeds.Put(nil, id)
-	if d.objects.FeedSlots.Lookup(key, &slot) != nil {
-		return 0
-	}
-	return slot
 }

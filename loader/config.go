@@ -27,6 +27,7 @@ type Config struct {
 	Collectors []netip.Addr   // the collector's addresses, unless Settings.AnyDestination
 	Exporters  []netip.Prefix // who may send, when Settings.ListExporters
 	MaxFeeds   int            // size of the feed table
+	NICTime    bool           // take receive times from the NIC where its driver tells them; see NIC.Stamp
 	Queues     int            // receive queues that get sockets, queue 0 first; 0: not known
 }
 

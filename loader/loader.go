@@ -23,16 +23,18 @@ import (
 )
 
 // maxFeeds is bounded by the 16 bits of an id that name a slot.
-const maxFeeds = 1<<16 - 1
+const maxFeeds = slotMask
 
 // Datapath is the kernel half in the kernel. Its methods may be called from any
 // goroutine, except Close, which must come last.
 type Datapath struct {
-	config  Config
-	objects bpf.DecapObjects // the maps, and the program as variant says
-	variant variant
-	link    link.Link
-	mode    Mode
+	config   Config
+	maps     bpf.DecapMaps
+	programs bpf.DecapPrograms // as variant says
+	variant  variant
+	link     link.Link
+	mode     Mode
+	nicTime  error
 }
 
 // Load puts the program and its maps into the kernel. It attaches nothing.
@@ -40,14 +42,20 @@ func Load(config Config) (*Datapath, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("loading the XDP program: %w", err)
 	}
-	d := &Datapath{config: config, variant: config.variant(config.Mode)}
+	d := &Datapath{config: config, variant: config.variant(config.Mode), nicTime: errors.New("not attached")}
 	spec, err := config.spec(d.variant)
 	if err != nil {
 		return nil, err
 	}
-	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
+	// Without the variables: their memory would stay mapped until garbage is collected.
+	var objects struct {
+		bpf.DecapMaps
+		bpf.DecapPrograms
+	}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
 		return nil, fmt.Errorf("loading the XDP program: %w", withCure(err))
 	}
+	d.maps, d.programs = objects.DecapMaps, objects.DecapPrograms
 	if err := d.fill(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -56,7 +64,7 @@ func Load(config Config) (*Datapath, error) {
 
 func (d *Datapath) fill() error {
 	for id := uint32(1); id <= uint32(d.config.MaxFeeds); id++ {
-		if err := d.objects.FreeFeeds.Put(nil, id); err != nil {
+		if err := d.maps.FreeFeeds.Put(nil, id); err != nil {
 			return fmt.Errorf("filling the list of free feed ids: %w", err)
 		}
 	}
@@ -64,7 +72,7 @@ func (d *Datapath) fill() error {
 		return err
 	}
 	for _, p := range d.config.Exporters {
-		if err := d.objects.Exporters.Put(prefixKey(p), uint8(1)); err != nil {
+		if err := d.maps.Exporters.Put(prefixKey(p), uint8(1)); err != nil {
 			return fmt.Errorf("listing exporter %s: %w", p, err)
 		}
 	}
@@ -82,7 +90,7 @@ func (d *Datapath) SetCollectors(addrs []netip.Addr) error {
 		list.Address[i].High = binary.NativeEndian.Uint64(b[:8])
 		list.Address[i].Low = binary.NativeEndian.Uint64(b[8:])
 	}
-	if err := d.objects.Collectors.Put(uint32(0), &list); err != nil {
+	if err := d.maps.Collectors.Put(uint32(0), &list); err != nil {
 		return fmt.Errorf("setting collector addresses: %w", err)
 	}
 	return nil
@@ -100,17 +108,22 @@ func prefixKey(p netip.Prefix) bpf.DecapExporterPrefix {
 // share of this receive queue. The socket must be bound to the same queue.
 func (d *Datapath) Register(queue, worker, fd int) error {
 	slot := uint32(queue*bpf.MaxWorkers + worker)
-	if err := d.objects.Xsks.Put(slot, uint32(fd)); err != nil {
+	if err := d.maps.Xsks.Put(slot, uint32(fd)); err != nil {
 		return fmt.Errorf("registering the socket of queue %d, worker %d: %w", queue, worker, err)
 	}
 	return nil
 }
 
 // Program is the loaded XDP program, for test runs.
-func (d *Datapath) Program() *ebpf.Program { return d.objects.Decap }
+func (d *Datapath) Program() *ebpf.Program { return d.programs.Decap }
 
 // Mode is where Attach got the program to run.
 func (d *Datapath) Mode() Mode { return d.mode }
+
+// NICTime is nil when the attached program asks the driver for the NIC's receive
+// times: of each packet, the record says which clock its time is from. Otherwise
+// it says why every time is the kernel's.
+func (d *Datapath) NICTime() error { return d.nicTime }
 
 // Detach takes the program off the interface: from here on no frame is
 // redirected any more. The maps live on, so that the last counts can be read.
@@ -128,7 +141,7 @@ func (d *Datapath) Detach() error {
 
 // Close detaches and frees everything. It may be called again.
 func (d *Datapath) Close() error {
-	return errors.Join(d.Detach(), d.objects.Close())
+	return errors.Join(d.Detach(), d.programs.Close(), d.maps.Close())
 }
 
 func withCure(err error) error {

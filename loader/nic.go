@@ -18,9 +18,10 @@ var hiding = []string{"rx-vlan-hw-parse", "rx-lro", "rx-gro-hw"}
 // NIC is an interface made ready to receive mirror feeds. Close puts back what
 // was changed.
 type NIC struct {
-	Link    netlink.Link
-	changed map[string]bool // offloads switched off
-	promisc int             // packet socket that holds promiscuous mode; -1: none
+	Link     netlink.Link
+	changed  map[string]bool      // offloads switched off
+	promisc  int                  // packet socket that holds promiscuous mode; -1: none
+	stamping *unix.HwTstampConfig // which packets were stamped before Stamp; nil: not changed
 }
 
 // Prepare makes the interface ready: it must be up, the offloads that hide
@@ -141,6 +142,9 @@ func (n *NIC) Close() error {
 			}
 			e.Close()
 		}
+	}
+	if n.stamping != nil {
+		errs = append(errs, n.unstamp())
 	}
 	if n.promisc >= 0 {
 		errs = append(errs, unix.Close(n.promisc))

@@ -36,6 +36,7 @@ type run struct {
 	workers []*receiver
 	output  *output
 	offset  *clock.Offset
+	stamped bool // the NIC tells when packets arrived
 	limit   *limit
 	guard   *privilege.Guard
 	ending  atomic.Bool                     // detached: workers end when their rings are empty
@@ -100,6 +101,9 @@ func (r *run) open(c *Config) (err error) {
 		}
 		r.addrs = addrs
 	}
+	// A NIC that stamps packets by a clock set to UTC knows best when they came;
+	// that it does not is no error, XDP has a clock.
+	r.stamped = r.nic.Stamp() == nil
 	if err := r.openQueues(c); err != nil {
 		return err
 	}
@@ -145,7 +149,7 @@ func (r *run) load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
 		settings.ListExporters = 1
 	}
 	return loader.Load(loader.Config{
-		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds, Queues: len(r.queues),
+		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds, Queues: len(r.queues), NICTime: r.stamped,
 		Collectors: addrs, Exporters: c.Exporters,
 	})
 }

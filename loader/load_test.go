@@ -1,0 +1,145 @@
+package loader_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/loader"
+)
+
+// everything is every encapsulation there is.
+const everything = bpf.DefaultAccept + ",gre-ip,gre:0x8949,vxlan,vxlan:8472,geneve,rspan:7,native"
+
+// The verifier takes the program under every setting that changes it, and with
+// room to spare: it gives up at a million instructions.
+func TestLoadEveryConfiguration(t *testing.T) {
+	needRoot(t)
+	settings := []struct {
+		name string
+		set  func(*loader.Config)
+	}{
+		{"any destination", func(c *loader.Config) { c.Settings.AnyDestination = 1 }},
+		{"exporters", func(c *loader.Config) {
+			c.Settings.ListExporters = 1
+			c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+		}},
+		{"drop strangers", func(c *loader.Config) { c.Settings.DropStrangers = 1 }},
+		{"multi-buffer", func(c *loader.Config) { c.Settings.MultiBuffer = 1 }},
+		{"one queue", func(c *loader.Config) { c.Queues = 1 }},
+		{"16 workers", func(c *loader.Config) { c.Settings.Workers = 16 }},
+		{"65,535 feeds", func(c *loader.Config) { c.MaxFeeds = 65535 }},
+	}
+	for kind, accept := range map[string]string{"defaults": bpf.DefaultAccept, "everything": everything} {
+		for i := range len(settings) + 2 { // each alone, none, all
+			name, config := kind, loader.Default()
+			if err := bpf.Accept(&config.Settings, accept); err != nil {
+				t.Fatal(err)
+			}
+			config.Collectors = []netip.Addr{collector}
+			for j, s := range settings {
+				if j == i || i == len(settings)+1 {
+					name += ", " + s.name
+					s.set(&config)
+				}
+			}
+			t.Run(name, func(t *testing.T) {
+				d, err := loader.Load(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				verified, size := measure(t, d)
+				if verified > 500_000 {
+					t.Errorf("the verifier looked at %d instructions, and gives up at 1,000,000", verified)
+				}
+				t.Logf("%s: %d instructions, of which the verifier looked at %d", name, size, verified)
+			})
+		}
+	}
+}
+
+// measure counts the instructions that the verifier looked at, and those of the
+// program that it left.
+func measure(t *testing.T, d *loader.Datapath) (verified, size int) {
+	t.Helper()
+	info, err := d.Program().Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, ok := info.VerifiedInstructions()
+	bytes, err := info.TranslatedSize()
+	if !ok || err != nil {
+		t.Fatalf("the kernel does not say how large the program is: %v", err)
+	}
+	return int(n), bytes / 8
+}
+
+func TestConfigIsRefused(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*loader.Config)
+		want   string
+	}{
+		{"mode", func(c *loader.Config) { c.Mode = "offload" }, `mode "offload" is none of auto, native, generic`},
+		{"no worker", func(c *loader.Config) { c.Settings.Workers = 0 }, "workers 0: must be 1 to 16"},
+		{"too many workers", func(c *loader.Config) { c.Settings.Workers = 17 }, "workers 17: must be 1 to 16"},
+		{"nothing accepted", func(c *loader.Config) { c.Settings.Accept = 0 }, "accept names no encapsulation"},
+		{"no feeds", func(c *loader.Config) { c.MaxFeeds = 0 }, "max feeds 0: must be 1 to 65535"},
+		{"too many feeds", func(c *loader.Config) { c.MaxFeeds = 65536 }, "max feeds 65536: must be 1 to 65535"},
+		{"queues below zero", func(c *loader.Config) { c.Queues = -1 }, "queues -1: must be 0"},
+		{"too many queues", func(c *loader.Config) { c.Queues = 65 }, "queues 65: must be 0"},
+		{"no collector", func(c *loader.Config) { c.Collectors = nil }, "no collector address: give the interface one"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			config := loader.Default()
+			config.Collectors = []netip.Addr{collector}
+			row.change(&config)
+			d, err := loader.Load(config)
+			if err == nil {
+				d.Close()
+				t.Fatal("loaded")
+			}
+			if !strings.Contains(err.Error(), row.want) {
+				t.Errorf("error %q, want %q in it", err, row.want)
+			}
+		})
+	}
+}
+
+func TestTooManyCollectors(t *testing.T) {
+	needRoot(t)
+	config := loader.Default()
+	for addr := collector; len(config.Collectors) <= bpf.MaxCollectors; addr = addr.Next() {
+		config.Collectors = append(config.Collectors, addr)
+	}
+	if d, err := loader.Load(config); err == nil {
+		d.Close()
+		t.Error("loaded with more collectors than there is room for")
+	} else if want := "33 of them, at most 32 fit"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error %q, want %q in it", err, want)
+	}
+	config.Collectors = config.Collectors[1:]
+	d, err := loader.Load(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The collector's addresses change while packets flow.
+func TestSetCollectors(t *testing.T) {
+	needRoot(t)
+	const pass = 2 // XDP_PASS, linux/bpf.h
+	d := mustLoad(t, func(c *loader.Config) { c.Collectors = []netip.Addr{netip.MustParseAddr("192.0.2.9")} })
+	if action, _, err := d.Program().Test(erspan2(1, 1)); err != nil || action != pass {
+		t.Errorf("a packet to somebody else: action %d, %v, want %d: pass", action, err, pass)
+	}
+	if err := d.SetCollectors([]netip.Addr{netip.MustParseAddr("2001:db8::2"), collector}); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, d, erspan2(1, 2))
+}
