@@ -6,7 +6,7 @@ INPUTS ?= 10000000
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check lint test test-unprivileged fuzz fuzz-agree bench bench-quick demo package clean install-tools
+.PHONY: help build generate generate-check lint test test-unprivileged fuzz fuzz-agree test-kernel bench bench-quick demo package clean install-tools
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 fuzz-agree: ## C against Go on 10 million mutated packets, INPUTS=n for another number (root)
 	UNSPAN_FUZZ_INPUTS=$(INPUTS) $(GO) test ./userspace/decap -run 'TestAgree$$' -count 1 -v -timeout 2h
+
+test-kernel: ## the loader's tests on Linux 6.1, in QEMU (root, some minutes)
+	scripts/test-kernel
 
 bench: ## the whole benchmark: ceilings, this, and what people use today (root)
 	$(GO) build -o unspan-bench ./bench
