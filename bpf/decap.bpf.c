@@ -130,7 +130,7 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 		return VERDICT_PASS_NO_SOCKET;
 	if (is_stranger(p))
 		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
-	if (!p->label->record.time)
+	if (!p->label->now)
 		stamp(p);	/* RSPAN and native: no outer header said that they are for us */
 	if (is_too_big(p))
 		v = VERDICT_DROP_TOO_BIG;

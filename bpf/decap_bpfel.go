@@ -51,6 +51,7 @@ type DecapCpu struct {
 		_        structs.HostLayout
 		Record   DecapRecord
 		Key      DecapFeedKey
+		Now      uint64
 		Fragment uint32
 		Offset   uint32
 		Left     uint32

@@ -71,8 +71,8 @@ static __always_inline void observe_feed(struct packet *p, struct feed_entry *fe
 		bpf_spin_lock(&feed->lock);
 	struct feed_state *s = &feed->state;
 	if (!s->first)
-		s->first = p->label->record.time;
-	s->last = p->label->record.time;
+		s->first = p->label->now;
+	s->last = p->label->now;
 	s->packets++;
 	s->bytes += p->label->record.wire_length;
 	s->kept += kept;

@@ -29,6 +29,7 @@ struct cursor {
 struct label {
 	struct record record;
 	struct feed_key key;
+	__u64 now;			/* CLOCK_MONOTONIC ns: record.time, or when that is the NIC's, the last tick */
 	__u32 fragment;			/* enum fragment_position */
 	__u32 offset;			/* cursor, while it is settled */
 	__u32 left;
@@ -115,10 +116,13 @@ static __always_inline void stamp(struct packet *p)
 	struct record *record = &p->label->record;
 
 	/* Some say that they have none (-ENODATA), some give a time of 0 (veth_xdp_rx_timestamp in drivers/net/veth.c). */
-	if (!bpf_xdp_metadata_rx_timestamp(p->ctx, &record->time) && record->time)
+	if (!bpf_xdp_metadata_rx_timestamp(p->ctx, &record->time) && record->time) {
 		record->flags |= RECORD_NIC_TIME;
-	else
+		p->label->now = bpf_ktime_get_coarse_ns();
+	} else {
 		record->time = bpf_ktime_get_ns();
+		p->label->now = record->time;
+	}
 }
 
 /* An outer length field says that rest bytes follow the cursor. */

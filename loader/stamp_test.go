@@ -29,7 +29,7 @@ func TestDriverAnswers(t *testing.T) {
 		{"0 for a time", 0, 0, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			program := answered(t, row.returns, row.time)
+			program, feeds := answered(t, row.returns, row.time)
 			action, out, err := program.Test(erspan2(7, 1))
 			if err != nil {
 				t.Fatal(err)
@@ -42,12 +42,24 @@ func TestDriverAnswers(t *testing.T) {
 			if nic != row.nic || (record.Time == uint64(row.time)) != row.nic || record.Time == 0 {
 				t.Errorf("time %d, the NIC's %v, want the NIC's %v", record.Time, nic, row.nic)
 			}
+			// The feed's books stay with one clock, whatever the packet's is.
+			var feed bpf.DecapFeedEntry
+			if err := feeds.Lookup(record.Feed, &feed); err != nil {
+				t.Fatal(err)
+			}
+			var now unix.Timespec
+			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+				t.Fatal(err)
+			}
+			if first := feed.State.First; first == 0 || first > uint64(now.Nano()) {
+				t.Errorf("the feed's first packet came at %d, want CLOCK_MONOTONIC, not after %d", first, now.Nano())
+			}
 		})
 	}
 }
 
-// answered is the program with a function in place of the driver's.
-func answered(t *testing.T, returns int32, time int64) *ebpf.Program {
+// answered is the program, and its feeds, with a function in place of the driver's.
+func answered(t *testing.T, returns int32, time int64) (program *ebpf.Program, feeds *ebpf.Map) {
 	t.Helper()
 	config := loader.Default()
 	config.Settings.AnyDestination = 1
@@ -96,7 +108,10 @@ func answered(t *testing.T, returns int32, time int64) *ebpf.Program {
 	if err := c.Maps[bpf.DecapMapXsks].Put(uint32(0), uint32(socket)); err != nil {
 		t.Fatal(err)
 	}
-	return c.Programs[bpf.DecapProgDecap]
+	if err := c.Maps[bpf.DecapMapFreeFeeds].Put(nil, uint32(1)); err != nil {
+		t.Fatal(err)
+	}
+	return c.Programs[bpf.DecapProgDecap], c.Maps[bpf.DecapMapFeeds]
 }
 
 // The cable has no clock, and says so.
