@@ -69,6 +69,7 @@ type kernelCpu struct {
 			Version     uint8
 		}
 		Key      kernelFeedKey
+		Now      uint64
 		Fragment uint32
 		Offset   uint32
 		Left     uint32
