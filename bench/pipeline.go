@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,8 +48,7 @@ func newCollector(t task) (*liveCollector, error) {
 		c.Store.Keep = 0
 	}
 	if t.Receiver == droppingPipeline {
-		c.Exporters = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-		c.Settings.DropStrangers = 1
+		c.Policy = ruled(someRules, true)
 	}
 	live, err := collector.New(c)
 	return &liveCollector{t, live}, err

@@ -12,7 +12,7 @@
 // there, once.
 package bpf
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu" -type record -type feed_key -type feed_state -type sequence -type tally -type limit -type encap -type verdict -type record_flag -type sequence_flag Decap decap.bpf.c
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu" -type record -type feed_key -type feed_state -type sequence -type tally -type limit -type encap -type verdict -type record_flag -type sequence_flag -type policy_limit -type dimension -type side -type rule_direction -type loop_action -type duplicate_limit -type ignored Decap decap.bpf.c
 
 // The contract's types under the names Go uses.
 type (

@@ -100,7 +100,7 @@ enum record_flag {
 	RECORD_CLIPPED = 1 << 12,	/* outer IP length says more than arrived */
 	RECORD_CUT = 1 << 13,		/* a rule cut the frame to a snap length */
 	RECORD_NIC_TIME = 1 << 14,	/* time is the NIC's, UTC; else CLOCK_MONOTONIC */
-	RECORD_UNWRAPPED = 1 << 15,	/* double encapsulation, unwrapped twice */
+	RECORD_NESTED = 1 << 15,	/* wrapped twice: a mirror's packet follows, for user space to open once more */
 	RECORD_CRITICAL = 1 << 16,	/* Geneve: some option is critical, and was skipped */
 };
 
@@ -166,6 +166,8 @@ struct feed_state {
 	__u64 bytes;		/* inner bytes */
 	__u64 kept;		/* sent on to user space */
 	__u64 critical;		/* with a critical Geneve option: RECORD_CRITICAL */
+	__u64 loops;		/* carry the mirror's own packets: dropped, or RECORD_NESTED */
+	__u64 owed;		/* numbers missing before packets that were not kept: the next record.gap has them too */
 	struct sequence sequence;
 };
 

@@ -15,6 +15,7 @@ volatile const struct config settings;
 #include "tunnel.h"
 #include "inner.h"
 #include "feed.h"
+#include "policy.h"
 
 /* bpf2go reads types from BTF, and BTF holds what something refers to. */
 const enum limit *const btf_limit __attribute__((used));
@@ -23,6 +24,13 @@ const enum verdict *const btf_verdict __attribute__((used));
 const enum record_flag *const btf_record_flag __attribute__((used));
 const enum sequence_flag *const btf_sequence_flag __attribute__((used));
 const struct record *const btf_record __attribute__((used));
+const enum policy_limit *const btf_policy_limit __attribute__((used));
+const enum dimension *const btf_dimension __attribute__((used));
+const enum side *const btf_side __attribute__((used));
+const enum rule_direction *const btf_rule_direction __attribute__((used));
+const enum loop_action *const btf_loop_action __attribute__((used));
+const enum duplicate_limit *const btf_duplicate_limit __attribute__((used));
+const enum ignored *const btf_ignored __attribute__((used));
 
 static __always_inline enum verdict parse_outer(struct packet *p)
 {
@@ -134,38 +142,48 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 		stamp(p);	/* RSPAN and native: no outer header said that they are for us */
 	if (is_too_big(p))
 		v = VERDICT_DROP_TOO_BIG;
-	if (p->label->key.encap != ENCAP_NONE) {
-		struct feed_entry *feed = find_feed(p);
-
-		if (feed)
-			observe_feed(p, feed, v >= VERDICT_REDIRECT_FRAGMENT);
-	}
+	if (p->label->key.encap != ENCAP_NONE)
+		p->feed = find_feed(p);
 	return v;
 }
 
 /* ===== The frontier: from here on nothing may PASS, the packet is no longer what it was. ===== */
+
+/* RSPAN: the addresses move over the mirror's tag, and the frame lies in one piece. */
+static __always_inline void close_gap(struct packet *p)
+{
+	struct ethernet_header *eth = p->start, addresses;
+	struct ethernet_header *inner = p->start + sizeof(struct vlan_header);
+
+	if ((void *)(inner + 1) > p->cursor.data_end)
+		return;		/* cannot be: measure_rspan has looked */
+	addresses = *eth;
+	__builtin_memcpy(inner->destination, addresses.destination, ETH_ALEN);
+	__builtin_memcpy(inner->source, addresses.source, ETH_ALEN);
+}
+
+/* What the policy says of an inner frame. A fragment meets it in user space, when its datagram is whole. */
+static __always_inline enum verdict meet(struct xdp_md *ctx, struct packet *p, enum verdict v)
+{
+	if (v != VERDICT_REDIRECT_INNER)
+		return v;
+	if (p->label->key.encap == ENCAP_RSPAN)
+		close_gap(p);
+	enum verdict said = apply_policy(ctx, &p->label->key, &p->label->record, p->inner - p->start);
+	return said == VERDICT_NONE ? v : said;
+}
+
 static __always_inline enum verdict strip(struct xdp_md *ctx, struct packet *p, enum verdict v)
 {
-	struct ethernet_header *eth = p->start, addresses = {};
-
-	if (p->label->key.encap == ENCAP_RSPAN) {
-		if ((void *)(eth + 1) > p->cursor.data_end)
-			return VERDICT_DROP_STRIP;
-		addresses = *eth;
-	}
 	if (bpf_xdp_adjust_head(ctx, (int)(p->inner - p->start) - (int)sizeof(struct record)))
 		return VERDICT_DROP_STRIP;
 
-	void *data_end = (void *)(long)ctx->data_end;
 	struct record *record = (void *)(long)ctx->data;
-	struct ethernet_header *inner = (void *)(record + 1);
-	if ((void *)(inner + 1) > data_end)
+	if ((void *)(record + 1) > (void *)(long)ctx->data_end)
 		return VERDICT_DROP_STRIP;
 	*record = p->label->record;
-	if (p->label->key.encap == ENCAP_RSPAN) {
-		__builtin_memcpy(inner->destination, addresses.destination, ETH_ALEN);
-		__builtin_memcpy(inner->source, addresses.source, ETH_ALEN);
-	}
+	if (p->label->record.flags & RECORD_CUT && cut(ctx, &p->label->record))
+		return VERDICT_DROP_STRIP;
 	return v;
 }
 
@@ -202,6 +220,10 @@ int decap(struct xdp_md *ctx)
 	enum verdict v = classify(&p);
 	if (v >= VERDICT_REDIRECT_FRAGMENT)
 		v = admit(ctx, &p, v);
+	if (v >= VERDICT_REDIRECT_FRAGMENT)
+		v = meet(ctx, &p, v);
+	if (p.feed)
+		observe(&p, v);
 	if (v >= VERDICT_REDIRECT_FRAGMENT)
 		v = strip(ctx, &p, v);
 	return finish(ctx, &p, v);

@@ -71,6 +71,37 @@ type DecapDatagramKey struct {
 	Pad         [3]uint8
 }
 
+type DecapDimension uint32
+
+const (
+	DecapDimensionDIMENSION_ENCAP     DecapDimension = 0
+	DecapDimensionDIMENSION_SESSION   DecapDimension = 1
+	DecapDimensionDIMENSION_KEY       DecapDimension = 2
+	DecapDimensionDIMENSION_VNI       DecapDimension = 3
+	DecapDimensionDIMENSION_VLAN      DecapDimension = 4
+	DecapDimensionDIMENSION_DIRECTION DecapDimension = 5
+	DecapDimensionDIMENSION_COUNT     DecapDimension = 6
+)
+
+type DecapDuplicateLimit uint32
+
+const (
+	DecapDuplicateLimitDIGEST_BYTES     DecapDuplicateLimit = 128
+	DecapDuplicateLimitDIGEST_WORDS     DecapDuplicateLimit = 20
+	DecapDuplicateLimitDIGEST_PASSES    DecapDuplicateLimit = 2
+	DecapDuplicateLimitSIGHTING_BUCKETS DecapDuplicateLimit = 65536
+	DecapDuplicateLimitSIGHTING_WAYS    DecapDuplicateLimit = 4
+	DecapDuplicateLimitMAX_PAIRS        DecapDuplicateLimit = 4096
+)
+
+type DecapDuplicateSettings struct {
+	_          structs.HostLayout
+	Window     uint64
+	Key        [2][20]uint64
+	Ignore     uint32
+	WithinFeed uint32
+}
+
 type DecapEncap uint32
 
 const (
@@ -114,6 +145,12 @@ type DecapFeedKey struct {
 	Keyed     uint8
 }
 
+type DecapFeedPair struct {
+	_      structs.HostLayout
+	First  uint32
+	Second uint32
+}
+
 type DecapFeedState struct {
 	_        structs.HostLayout
 	First    uint64
@@ -122,7 +159,28 @@ type DecapFeedState struct {
 	Bytes    uint64
 	Kept     uint64
 	Critical uint64
+	Loops    uint64
+	Owed     uint64
 	Sequence DecapSequence
+}
+
+type DecapIgnored uint32
+
+const (
+	DecapIgnoredIGNORE_TTL       DecapIgnored = 1
+	DecapIgnoredIGNORE_TOS       DecapIgnored = 2
+	DecapIgnoredIGNORE_CHECKSUMS DecapIgnored = 4
+	DecapIgnoredIGNORE_VLAN      DecapIgnored = 8
+	DecapIgnoredIGNORE_MAC       DecapIgnored = 16
+)
+
+type DecapLikeness struct {
+	_           structs.HostLayout
+	Head        uint64
+	Tags        uint64
+	Destination uint64
+	Source      uint64
+	Text        [128]uint8
 }
 
 type DecapLimit uint32
@@ -137,6 +195,41 @@ const (
 	DecapLimitMAX_VLANS         DecapLimit = 2
 	DecapLimitNO_PLATFORM       DecapLimit = 255
 	DecapLimitNO_RULE           DecapLimit = 65535
+)
+
+type DecapLoopAction uint32
+
+const (
+	DecapLoopActionLOOP_DROP   DecapLoopAction = 0
+	DecapLoopActionLOOP_UNWRAP DecapLoopAction = 1
+	DecapLoopActionLOOP_KEEP   DecapLoopAction = 2
+)
+
+type DecapPolicy struct {
+	_          structs.HostLayout
+	Rules      uint32
+	Words      uint32
+	Filters    uint32
+	Active     uint8
+	Sides      [2]uint8
+	Loops      uint8
+	Dimensions [6]struct {
+		_      structs.HostLayout
+		Begin  uint32
+		Size   uint32
+		Absent uint32
+	}
+}
+
+type DecapPolicyLimit uint32
+
+const (
+	DecapPolicyLimitMAX_RULES    DecapPolicyLimit = 1024
+	DecapPolicyLimitMAX_FILTERS  DecapPolicyLimit = 120
+	DecapPolicyLimitMAX_RANGES   DecapPolicyLimit = 4096
+	DecapPolicyLimitMAX_PREFIXES DecapPolicyLimit = 16384
+	DecapPolicyLimitRULE_WORDS   DecapPolicyLimit = 16
+	DecapPolicyLimitMEMO_SLOTS   DecapPolicyLimit = 8192
 )
 
 type DecapRecord struct {
@@ -177,9 +270,55 @@ const (
 	DecapRecordFlagRECORD_CLIPPED     DecapRecordFlag = 4096
 	DecapRecordFlagRECORD_CUT         DecapRecordFlag = 8192
 	DecapRecordFlagRECORD_NIC_TIME    DecapRecordFlag = 16384
-	DecapRecordFlagRECORD_UNWRAPPED   DecapRecordFlag = 32768
+	DecapRecordFlagRECORD_NESTED      DecapRecordFlag = 32768
 	DecapRecordFlagRECORD_CRITICAL    DecapRecordFlag = 65536
 )
+
+type DecapRule struct {
+	_      structs.HostLayout
+	Filter uint32
+	OneIn  uint32
+	Snap   uint32
+	Drop   uint8
+	ByFlow uint8
+	Pad    [2]uint8
+}
+
+type DecapRuleDirection uint32
+
+const (
+	DecapRuleDirectionDIRECTION_UNKNOWN DecapRuleDirection = 0
+	DecapRuleDirectionDIRECTION_INGRESS DecapRuleDirection = 1
+	DecapRuleDirectionDIRECTION_EGRESS  DecapRuleDirection = 2
+)
+
+type DecapRulePrefix struct {
+	_       structs.HostLayout
+	Bits    uint32
+	Side    uint8
+	Address [16]uint8
+	Pad     [3]uint8
+}
+
+type DecapRuleRange struct {
+	_     structs.HostLayout
+	First uint32
+	Set   uint32
+}
+
+type DecapRuleSet struct {
+	_     structs.HostLayout
+	Words [16]uint64
+}
+
+type DecapRuleState struct {
+	_        structs.HostLayout
+	Packets  uint64
+	Bytes    uint64
+	Kept     uint64
+	Position uint32
+	Chosen   uint32
+}
 
 type DecapSequence struct {
 	_          structs.HostLayout
@@ -203,6 +342,30 @@ const (
 	DecapSequenceFlagSEQUENCE_SUSPECT DecapSequenceFlag = 2
 	DecapSequenceFlagSEQUENCE_30BIT   DecapSequenceFlag = 4
 )
+
+type DecapSide uint32
+
+const (
+	DecapSideSIDE_EXPORTER  DecapSide = 0
+	DecapSideSIDE_COLLECTOR DecapSide = 1
+	DecapSideSIDE_COUNT     DecapSide = 2
+)
+
+type DecapSightingBucket struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Pad  uint32
+	Ways [4]struct {
+		_      structs.HostLayout
+		Digest uint64
+		Time   uint64
+		Feed   uint32
+		Pad    uint32
+	}
+}
 
 type DecapTally struct {
 	_       structs.HostLayout
@@ -250,22 +413,40 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	DecapMapCollectors      = "collectors"
-	DecapMapCpus            = "cpus"
-	DecapMapDatagrams       = "datagrams"
-	DecapMapExporters       = "exporters"
-	DecapMapFeedSlots       = "feed_slots"
-	DecapMapFeeds           = "feeds"
-	DecapMapFreeFeeds       = "free_feeds"
-	DecapMapXsks            = "xsks"
-	DecapProgDecap          = "decap"
-	DecapVarBtfEncap        = "btf_encap"
-	DecapVarBtfLimit        = "btf_limit"
-	DecapVarBtfRecord       = "btf_record"
-	DecapVarBtfRecordFlag   = "btf_record_flag"
-	DecapVarBtfSequenceFlag = "btf_sequence_flag"
-	DecapVarBtfVerdict      = "btf_verdict"
-	DecapVarSettings        = "settings"
+	DecapMapCollectors        = "collectors"
+	DecapMapCpus              = "cpus"
+	DecapMapDatagrams         = "datagrams"
+	DecapMapDuplicatePairs    = "duplicate_pairs"
+	DecapMapExporters         = "exporters"
+	DecapMapFeedSlots         = "feed_slots"
+	DecapMapFeeds             = "feeds"
+	DecapMapFreeFeeds         = "free_feeds"
+	DecapMapLikenesses        = "likenesses"
+	DecapMapRuleMemo          = "rule_memo"
+	DecapMapRulePrefixes      = "rule_prefixes"
+	DecapMapRuleRanges        = "rule_ranges"
+	DecapMapRuleSets          = "rule_sets"
+	DecapMapRuleStates        = "rule_states"
+	DecapMapRules             = "rules"
+	DecapMapSightings         = "sightings"
+	DecapMapXsks              = "xsks"
+	DecapProgDecap            = "decap"
+	DecapVarBtfDimension      = "btf_dimension"
+	DecapVarBtfDuplicateLimit = "btf_duplicate_limit"
+	DecapVarBtfEncap          = "btf_encap"
+	DecapVarBtfIgnored        = "btf_ignored"
+	DecapVarBtfLimit          = "btf_limit"
+	DecapVarBtfLoopAction     = "btf_loop_action"
+	DecapVarBtfPolicyLimit    = "btf_policy_limit"
+	DecapVarBtfRecord         = "btf_record"
+	DecapVarBtfRecordFlag     = "btf_record_flag"
+	DecapVarBtfRuleDirection  = "btf_rule_direction"
+	DecapVarBtfSequenceFlag   = "btf_sequence_flag"
+	DecapVarBtfSide           = "btf_side"
+	DecapVarBtfVerdict        = "btf_verdict"
+	DecapVarDuplicates        = "duplicates"
+	DecapVarPolicy            = "policy"
+	DecapVarSettings          = "settings"
 )
 
 // LoadDecap returns the embedded CollectionSpec for Decap.
@@ -317,27 +498,45 @@ type DecapProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapMapSpecs struct {
-	Collectors *ebpf.MapSpec `ebpf:"collectors"`
-	Cpus       *ebpf.MapSpec `ebpf:"cpus"`
-	Datagrams  *ebpf.MapSpec `ebpf:"datagrams"`
-	Exporters  *ebpf.MapSpec `ebpf:"exporters"`
-	FeedSlots  *ebpf.MapSpec `ebpf:"feed_slots"`
-	Feeds      *ebpf.MapSpec `ebpf:"feeds"`
-	FreeFeeds  *ebpf.MapSpec `ebpf:"free_feeds"`
-	Xsks       *ebpf.MapSpec `ebpf:"xsks"`
+	Collectors     *ebpf.MapSpec `ebpf:"collectors"`
+	Cpus           *ebpf.MapSpec `ebpf:"cpus"`
+	Datagrams      *ebpf.MapSpec `ebpf:"datagrams"`
+	DuplicatePairs *ebpf.MapSpec `ebpf:"duplicate_pairs"`
+	Exporters      *ebpf.MapSpec `ebpf:"exporters"`
+	FeedSlots      *ebpf.MapSpec `ebpf:"feed_slots"`
+	Feeds          *ebpf.MapSpec `ebpf:"feeds"`
+	FreeFeeds      *ebpf.MapSpec `ebpf:"free_feeds"`
+	Likenesses     *ebpf.MapSpec `ebpf:"likenesses"`
+	RuleMemo       *ebpf.MapSpec `ebpf:"rule_memo"`
+	RulePrefixes   *ebpf.MapSpec `ebpf:"rule_prefixes"`
+	RuleRanges     *ebpf.MapSpec `ebpf:"rule_ranges"`
+	RuleSets       *ebpf.MapSpec `ebpf:"rule_sets"`
+	RuleStates     *ebpf.MapSpec `ebpf:"rule_states"`
+	Rules          *ebpf.MapSpec `ebpf:"rules"`
+	Sightings      *ebpf.MapSpec `ebpf:"sightings"`
+	Xsks           *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // DecapVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DecapVariableSpecs struct {
-	BtfEncap        *ebpf.VariableSpec `ebpf:"btf_encap"`
-	BtfLimit        *ebpf.VariableSpec `ebpf:"btf_limit"`
-	BtfRecord       *ebpf.VariableSpec `ebpf:"btf_record"`
-	BtfRecordFlag   *ebpf.VariableSpec `ebpf:"btf_record_flag"`
-	BtfSequenceFlag *ebpf.VariableSpec `ebpf:"btf_sequence_flag"`
-	BtfVerdict      *ebpf.VariableSpec `ebpf:"btf_verdict"`
-	Settings        *ebpf.VariableSpec `ebpf:"settings"`
+	BtfDimension      *ebpf.VariableSpec `ebpf:"btf_dimension"`
+	BtfDuplicateLimit *ebpf.VariableSpec `ebpf:"btf_duplicate_limit"`
+	BtfEncap          *ebpf.VariableSpec `ebpf:"btf_encap"`
+	BtfIgnored        *ebpf.VariableSpec `ebpf:"btf_ignored"`
+	BtfLimit          *ebpf.VariableSpec `ebpf:"btf_limit"`
+	BtfLoopAction     *ebpf.VariableSpec `ebpf:"btf_loop_action"`
+	BtfPolicyLimit    *ebpf.VariableSpec `ebpf:"btf_policy_limit"`
+	BtfRecord         *ebpf.VariableSpec `ebpf:"btf_record"`
+	BtfRecordFlag     *ebpf.VariableSpec `ebpf:"btf_record_flag"`
+	BtfRuleDirection  *ebpf.VariableSpec `ebpf:"btf_rule_direction"`
+	BtfSequenceFlag   *ebpf.VariableSpec `ebpf:"btf_sequence_flag"`
+	BtfSide           *ebpf.VariableSpec `ebpf:"btf_side"`
+	BtfVerdict        *ebpf.VariableSpec `ebpf:"btf_verdict"`
+	Duplicates        *ebpf.VariableSpec `ebpf:"duplicates"`
+	Policy            *ebpf.VariableSpec `ebpf:"policy"`
+	Settings          *ebpf.VariableSpec `ebpf:"settings"`
 }
 
 // DecapObjects contains all objects after they have been loaded into the kernel.
@@ -360,14 +559,23 @@ func (o *DecapObjects) Close() error {
 //
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapMaps struct {
-	Collectors *ebpf.Map `ebpf:"collectors"`
-	Cpus       *ebpf.Map `ebpf:"cpus"`
-	Datagrams  *ebpf.Map `ebpf:"datagrams"`
-	Exporters  *ebpf.Map `ebpf:"exporters"`
-	FeedSlots  *ebpf.Map `ebpf:"feed_slots"`
-	Feeds      *ebpf.Map `ebpf:"feeds"`
-	FreeFeeds  *ebpf.Map `ebpf:"free_feeds"`
-	Xsks       *ebpf.Map `ebpf:"xsks"`
+	Collectors     *ebpf.Map `ebpf:"collectors"`
+	Cpus           *ebpf.Map `ebpf:"cpus"`
+	Datagrams      *ebpf.Map `ebpf:"datagrams"`
+	DuplicatePairs *ebpf.Map `ebpf:"duplicate_pairs"`
+	Exporters      *ebpf.Map `ebpf:"exporters"`
+	FeedSlots      *ebpf.Map `ebpf:"feed_slots"`
+	Feeds          *ebpf.Map `ebpf:"feeds"`
+	FreeFeeds      *ebpf.Map `ebpf:"free_feeds"`
+	Likenesses     *ebpf.Map `ebpf:"likenesses"`
+	RuleMemo       *ebpf.Map `ebpf:"rule_memo"`
+	RulePrefixes   *ebpf.Map `ebpf:"rule_prefixes"`
+	RuleRanges     *ebpf.Map `ebpf:"rule_ranges"`
+	RuleSets       *ebpf.Map `ebpf:"rule_sets"`
+	RuleStates     *ebpf.Map `ebpf:"rule_states"`
+	Rules          *ebpf.Map `ebpf:"rules"`
+	Sightings      *ebpf.Map `ebpf:"sightings"`
+	Xsks           *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *DecapMaps) Close() error {
@@ -375,10 +583,19 @@ func (m *DecapMaps) Close() error {
 		m.Collectors,
 		m.Cpus,
 		m.Datagrams,
+		m.DuplicatePairs,
 		m.Exporters,
 		m.FeedSlots,
 		m.Feeds,
 		m.FreeFeeds,
+		m.Likenesses,
+		m.RuleMemo,
+		m.RulePrefixes,
+		m.RuleRanges,
+		m.RuleSets,
+		m.RuleStates,
+		m.Rules,
+		m.Sightings,
 		m.Xsks,
 	)
 }
@@ -387,13 +604,22 @@ func (m *DecapMaps) Close() error {
 //
 // It can be passed to LoadDecapObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DecapVariables struct {
-	BtfEncap        *ebpf.Variable `ebpf:"btf_encap"`
-	BtfLimit        *ebpf.Variable `ebpf:"btf_limit"`
-	BtfRecord       *ebpf.Variable `ebpf:"btf_record"`
-	BtfRecordFlag   *ebpf.Variable `ebpf:"btf_record_flag"`
-	BtfSequenceFlag *ebpf.Variable `ebpf:"btf_sequence_flag"`
-	BtfVerdict      *ebpf.Variable `ebpf:"btf_verdict"`
-	Settings        *ebpf.Variable `ebpf:"settings"`
+	BtfDimension      *ebpf.Variable `ebpf:"btf_dimension"`
+	BtfDuplicateLimit *ebpf.Variable `ebpf:"btf_duplicate_limit"`
+	BtfEncap          *ebpf.Variable `ebpf:"btf_encap"`
+	BtfIgnored        *ebpf.Variable `ebpf:"btf_ignored"`
+	BtfLimit          *ebpf.Variable `ebpf:"btf_limit"`
+	BtfLoopAction     *ebpf.Variable `ebpf:"btf_loop_action"`
+	BtfPolicyLimit    *ebpf.Variable `ebpf:"btf_policy_limit"`
+	BtfRecord         *ebpf.Variable `ebpf:"btf_record"`
+	BtfRecordFlag     *ebpf.Variable `ebpf:"btf_record_flag"`
+	BtfRuleDirection  *ebpf.Variable `ebpf:"btf_rule_direction"`
+	BtfSequenceFlag   *ebpf.Variable `ebpf:"btf_sequence_flag"`
+	BtfSide           *ebpf.Variable `ebpf:"btf_side"`
+	BtfVerdict        *ebpf.Variable `ebpf:"btf_verdict"`
+	Duplicates        *ebpf.Variable `ebpf:"duplicates"`
+	Policy            *ebpf.Variable `ebpf:"policy"`
+	Settings          *ebpf.Variable `ebpf:"settings"`
 }
 
 // DecapPrograms contains all programs after they have been loaded into the kernel.

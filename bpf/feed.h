@@ -52,21 +52,29 @@ static __always_inline struct feed_entry *find_feed(struct packet *p)
 
 	slot = *recent;
 	feed = bpf_map_lookup_elem(&feeds, &slot);
-	if (feed && feed->id && same_feed(&feed->key, key))
+	if (feed && feed->id && same_feed(&feed->key, key)) {
+		p->label->record.feed = feed->id;
 		return feed;
+	}
 
 	__u32 *known = bpf_map_lookup_elem(&feed_slots, key);
 	slot = known ? *known : make_feed(key);
 	if (!slot)
 		return NULL;
 	*recent = slot;
-	return bpf_map_lookup_elem(&feeds, &slot);
+	feed = bpf_map_lookup_elem(&feeds, &slot);
+	if (feed)
+		p->label->record.feed = feed->id;
+	return feed;
 }
 
-/* Counts the packet and its number; kept: it goes on to user space. */
-static __always_inline void observe_feed(struct packet *p, struct feed_entry *feed, int kept)
+/* Counts the packet and its number in its feed. What is not kept leaves what it knows of loss to the next that is. */
+static __always_inline void observe(struct packet *p, enum verdict v)
 {
-	p->label->record.feed = feed->id;
+	struct feed_entry *feed = p->feed;
+	int kept = v >= VERDICT_REDIRECT_FRAGMENT;
+	int loops = v == VERDICT_DROP_LOOP || p->label->record.flags & RECORD_NESTED;
+
 	if (!settings.alone)
 		bpf_spin_lock(&feed->lock);
 	struct feed_state *s = &feed->state;
@@ -78,8 +86,15 @@ static __always_inline void observe_feed(struct packet *p, struct feed_entry *fe
 	s->kept += kept;
 	if (p->label->record.flags & RECORD_CRITICAL)
 		s->critical++;
-	if (p->label->record.flags & RECORD_SEQUENCE)
-		p->label->record.gap = sequence_observe(&s->sequence, p->label->record.sequence);
+	if (loops)
+		s->loops++;
+	if (p->label->record.flags & RECORD_SEQUENCE) {
+		s->owed += sequence_observe(&s->sequence, p->label->record.sequence);
+		if (kept) {
+			p->label->record.gap = s->owed > ~0U ? ~0U : s->owed;
+			s->owed = 0;
+		}
+	}
 	if (!settings.alone)
 		bpf_spin_unlock(&feed->lock);
 }

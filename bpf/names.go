@@ -72,7 +72,7 @@ const (
 	RecordClipped    = uint32(DecapRecordFlagRECORD_CLIPPED)
 	RecordCut        = uint32(DecapRecordFlagRECORD_CUT)
 	RecordNICTime    = uint32(DecapRecordFlagRECORD_NIC_TIME)
-	RecordUnwrapped  = uint32(DecapRecordFlagRECORD_UNWRAPPED)
+	RecordNested     = uint32(DecapRecordFlagRECORD_NESTED)
 	RecordCritical   = uint32(DecapRecordFlagRECORD_CRITICAL)
 )
 

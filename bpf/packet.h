@@ -60,6 +60,7 @@ struct packet {
 	void *inner;		/* the frame to deliver; for RSPAN its addresses are still at start */
 	struct cpu *cpu;
 	struct label *label;	/* of cpu */
+	struct feed_entry *feed;	/* NULL: none, or the table is full */
 	__u32 length;		/* bytes of the whole frame, all buffers */
 	__u16 ethertype;	/* host order */
 	__u8 protocol;		/* IP protocol of the cursor's header */

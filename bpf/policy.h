@@ -423,7 +423,7 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed
  * What becomes of the inner frame at offset: VERDICT_NONE, it goes on, perhaps
  * shortened; or the verdict that drops it. record says time, feed, flow hash,
  * length and flags, and is told the rule met, the weight and the length that is
- * left. Who shall unwrap loops asks is_loop first.
+ * left. A loop that shall be unwrapped goes on as it is: the rules meet what is in it.
  */
 static __always_inline enum verdict apply_policy(struct xdp_md *ctx, const struct feed_key *key, struct record *record,
 						 __u32 offset)
@@ -431,8 +431,12 @@ static __always_inline enum verdict apply_policy(struct xdp_md *ctx, const struc
 	__u32 length = record->length;
 	enum verdict v;
 
-	if (policy.loops == LOOP_DROP && is_loop(ctx, key, offset, length, record->flags & RECORD_RAW_IP))
-		return VERDICT_DROP_LOOP;
+	if (policy.loops != LOOP_KEEP && is_loop(ctx, key, offset, length, record->flags & RECORD_RAW_IP)) {
+		if (policy.loops == LOOP_DROP)
+			return VERDICT_DROP_LOOP;
+		record->flags |= RECORD_NESTED;
+		return VERDICT_NONE;
+	}
 	v = decide(ctx, key, record, offset);
 	if (v == VERDICT_NONE && duplicates.window && seen_again(ctx, record, offset, length))
 		return VERDICT_DROP_DUPLICATE;

@@ -12,6 +12,8 @@ import (
 // Attach puts the program on the interface, in the configured mode, in the
 // network namespace of the calling thread.
 func (d *Datapath) Attach(ifi netlink.Link) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	name := ifi.Attrs().Name
 	if x := ifi.Attrs().Xdp; x != nil && x.Attached {
 		return fmt.Errorf("attaching to %s: another XDP program (id %d) is there: stop what put it there, or remove it with: ip link set dev %s xdp off", name, x.ProgId, name)
@@ -57,7 +59,7 @@ func (d *Datapath) attach(ifindex int, mode Mode) error {
 }
 
 func (d *Datapath) attachAs(v variant, ifindex int, mode Mode) error {
-	if err := d.become(v); err != nil {
+	if err := d.become(v, d.policy); err != nil {
 		return err
 	}
 	flags := link.XDPDriverMode

@@ -7,6 +7,7 @@ import (
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // Mode says where on the receive path the program runs.
@@ -22,13 +23,13 @@ const (
 
 // Config says what to load and for whom.
 type Config struct {
-	Settings   bpf.Config     // fixed at load
-	Mode       Mode           // where to attach
-	Collectors []netip.Addr   // the collector's addresses, unless Settings.AnyDestination
-	Exporters  []netip.Prefix // who may send, when Settings.ListExporters
-	MaxFeeds   int            // size of the feed table
-	NICTime    bool           // take receive times from the NIC where its driver tells them; see NIC.Stamp
-	Queues     int            // receive queues that get sockets, queue 0 first; 0: not known
+	Settings   bpf.Config       // fixed at load; who may send is said by Policy
+	Mode       Mode             // where to attach
+	Collectors []netip.Addr     // the collector's addresses, unless Settings.AnyDestination
+	Policy     *policy.Compiled // what becomes of feeds and frames at first; nil: policy.Default
+	MaxFeeds   int              // size of the feed table
+	NICTime    bool             // take receive times from the NIC where its driver tells them; see NIC.Stamp
+	Queues     int              // receive queues that get sockets, queue 0 first; 0: not known
 }
 
 // Default takes the Ethernet-carrying mirror encapsulations from any exporter.

@@ -2,15 +2,62 @@ package loader_test
 
 import (
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/loader"
+	"github.com/unspan/unspan/userspace/filter"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // everything is every encapsulation there is.
 const everything = bpf.DefaultAccept + ",gre-ip,gre:0x8949,vxlan,vxlan:8472,geneve,rspan:7,native"
+
+func mustCompile(t testing.TB, p *policy.Policy) *policy.Compiled {
+	t.Helper()
+	c, err := policy.Compile(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// thousandRules look at everything that a rule can look at, but for filters.
+func thousandRules() (rules []policy.Rule) {
+	for i := range uint32(1000) {
+		rules = append(rules, policy.Rule{
+			Exporters:  []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 32)},
+			Collectors: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("192.0.2.0/24")},
+			Sessions:   []policy.Range{{First: i, Last: i}},
+			VLANs:      []policy.Range{{First: 2 * i, Last: 2*i + 1}},
+			Direction:  policy.Ingress,
+			Action:     policy.Action{OneIn: 1 + i%3, ByFlow: i%2 == 0, Snap: 100},
+		})
+	}
+	return rules
+}
+
+func filteringRules(t testing.TB) (rules []policy.Rule) {
+	t.Helper()
+	if _, err := exec.LookPath("tcpdump"); err != nil {
+		if os.Getenv("UNSPAN_CI") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("tcpdump compiles filters: apt install tcpdump: %v", err)
+	}
+	for _, expression := range []string{"ip", "tcp port 443 and host 198.51.100.10", "vlan 7 and ip6", "arp or stp"} {
+		f, err := filter.Compile(t.Context(), expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, policy.Rule{Filter: f, Action: policy.Action{OneIn: 1}})
+	}
+	return rules
+}
 
 // The verifier takes the program under every setting that changes it, and with
 // room to spare: it gives up at a million instructions.
@@ -18,22 +65,26 @@ func TestLoadEveryConfiguration(t *testing.T) {
 	needRoot(t)
 	settings := []struct {
 		name string
-		set  func(*loader.Config)
+		set  func(*loader.Config, *policy.Policy)
 	}{
-		{"any destination", func(c *loader.Config) { c.Settings.AnyDestination = 1 }},
-		{"exporters", func(c *loader.Config) {
-			c.Settings.ListExporters = 1
-			c.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+		{"any destination", func(c *loader.Config, _ *policy.Policy) { c.Settings.AnyDestination = 1 }},
+		{"exporters", func(_ *loader.Config, p *policy.Policy) {
+			p.Exporters = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
 		}},
-		{"drop strangers", func(c *loader.Config) { c.Settings.DropStrangers = 1 }},
-		{"multi-buffer", func(c *loader.Config) { c.Settings.MultiBuffer = 1 }},
-		{"one queue", func(c *loader.Config) { c.Queues = 1 }},
-		{"16 workers", func(c *loader.Config) { c.Settings.Workers = 16 }},
-		{"65,535 feeds", func(c *loader.Config) { c.MaxFeeds = 65535 }},
+		{"drop strangers", func(_ *loader.Config, p *policy.Policy) { p.DropStrangers = true }},
+		{"loops kept", func(_ *loader.Config, p *policy.Policy) { p.Loops = policy.LoopKeep }},
+		{"loops unwrapped", func(_ *loader.Config, p *policy.Policy) { p.Loops = policy.LoopUnwrap }},
+		{"duplicates", func(_ *loader.Config, p *policy.Policy) { p.Duplicates.Window = time.Second }},
+		{"rules", func(_ *loader.Config, p *policy.Policy) { p.Rules = append(p.Rules, thousandRules()...) }},
+		{"filters", func(_ *loader.Config, p *policy.Policy) { p.Rules = append(p.Rules, filteringRules(t)...) }},
+		{"multi-buffer", func(c *loader.Config, _ *policy.Policy) { c.Settings.MultiBuffer = 1 }},
+		{"one queue", func(c *loader.Config, _ *policy.Policy) { c.Queues = 1 }},
+		{"16 workers", func(c *loader.Config, _ *policy.Policy) { c.Settings.Workers = 16 }},
+		{"65,535 feeds", func(c *loader.Config, _ *policy.Policy) { c.MaxFeeds = 65535 }},
 	}
 	for kind, accept := range map[string]string{"defaults": bpf.DefaultAccept, "everything": everything} {
 		for i := range len(settings) + 2 { // each alone, none, all
-			name, config := kind, loader.Default()
+			name, config, rules := kind, loader.Default(), policy.Default()
 			if err := bpf.Accept(&config.Settings, accept); err != nil {
 				t.Fatal(err)
 			}
@@ -41,10 +92,11 @@ func TestLoadEveryConfiguration(t *testing.T) {
 			for j, s := range settings {
 				if j == i || i == len(settings)+1 {
 					name += ", " + s.name
-					s.set(&config)
+					s.set(&config, rules)
 				}
 			}
 			t.Run(name, func(t *testing.T) {
+				config.Policy = mustCompile(t, rules)
 				d, err := loader.Load(config)
 				if err != nil {
 					t.Fatal(err)

@@ -15,11 +15,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // maxFeeds is bounded by the 16 bits of an id that name a slot.
@@ -28,11 +30,13 @@ const maxFeeds = slotMask
 // Datapath is the kernel half in the kernel. Its methods may be called from any
 // goroutine, except Close, which must come last.
 type Datapath struct {
+	changing sync.Mutex // one at a time loads another program or takes it off
 	config   Config
-	maps     bpf.DecapMaps
-	programs bpf.DecapPrograms // as variant says
+	maps     bpf.DecapMaps     // rule_states is the present policy's; the others stay
+	programs bpf.DecapPrograms // as variant and policy say
 	variant  variant
 	link     link.Link
+	policy   *policy.Compiled
 	mode     Mode
 	nicTime  error
 }
@@ -42,20 +46,22 @@ func Load(config Config) (*Datapath, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("loading the XDP program: %w", err)
 	}
-	d := &Datapath{config: config, variant: config.variant(config.Mode), nicTime: errors.New("not attached")}
-	spec, err := config.spec(d.variant)
+	if config.Policy == nil {
+		var err error
+		if config.Policy, err = policy.Compile(policy.Default()); err != nil {
+			return nil, err
+		}
+	}
+	d := &Datapath{config: config, policy: config.Policy, variant: config.variant(config.Mode), nicTime: errors.New("not attached")}
+	spec, err := config.spec(d.variant, d.policy)
 	if err != nil {
 		return nil, err
 	}
-	// Without the variables: their memory would stay mapped until garbage is collected.
-	var objects struct {
-		bpf.DecapMaps
-		bpf.DecapPrograms
+	loaded, err := load(spec, nil)
+	if err != nil {
+		return nil, err
 	}
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
-		return nil, fmt.Errorf("loading the XDP program: %w", withCure(err))
-	}
-	d.maps, d.programs = objects.DecapMaps, objects.DecapPrograms
+	d.maps, d.programs = loaded.DecapMaps, loaded.DecapPrograms
 	if err := d.fill(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -70,11 +76,6 @@ func (d *Datapath) fill() error {
 	}
 	if err := d.SetCollectors(d.config.Collectors); err != nil {
 		return err
-	}
-	for _, p := range d.config.Exporters {
-		if err := d.maps.Exporters.Put(prefixKey(p), uint8(1)); err != nil {
-			return fmt.Errorf("listing exporter %s: %w", p, err)
-		}
 	}
 	return nil
 }
@@ -94,14 +95,6 @@ func (d *Datapath) SetCollectors(addrs []netip.Addr) error {
 		return fmt.Errorf("setting collector addresses: %w", err)
 	}
 	return nil
-}
-
-func prefixKey(p netip.Prefix) bpf.DecapExporterPrefix {
-	bits := p.Bits()
-	if p.Addr().Is4() {
-		bits += 96
-	}
-	return bpf.DecapExporterPrefix{Bits: uint32(bits), Address: p.Addr().As16()}
 }
 
 // Register gives the socket fd its place: it gets the frames of this worker's
@@ -128,6 +121,8 @@ func (d *Datapath) NICTime() error { return d.nicTime }
 // Detach takes the program off the interface: from here on no frame is
 // redirected any more. The maps live on, so that the last counts can be read.
 func (d *Datapath) Detach() error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	if d.link == nil {
 		return nil
 	}

@@ -17,22 +17,25 @@ const (
 	slotMask = 1<<slotBits - 1
 )
 
-// Observe finds or makes the feed of a datagram whose first fragment was too
-// short to say whose it is. The datagram is counted with the reassembled ones;
-// the feed's own books are the kernel's, and it has not seen this one.
-func (d *Datapath) Observe(key *bpf.FeedKey, rec *bpf.Record, _ bool) {
-	var slot, id uint32
+// Find finds or makes the feed of a datagram whose first fragment was too short
+// to say whose it is, and returns its id; 0 when the table is full, as in the kernel.
+func (d *Datapath) Find(key *bpf.FeedKey) uint32 {
+	var slot uint32
 	if err := d.maps.FeedSlots.Lookup(key, &slot); err != nil {
 		if slot = d.addFeed(key); slot == 0 {
-			return // the table is full: feed 0, as in the kernel
+			return 0
 		}
 	}
 	var entry bpf.DecapFeedEntry
-	if err := d.maps.Feeds.Lookup(slot, &entry); err == nil && entry.Key == *key {
-		id = entry.Id
+	if err := d.maps.Feeds.Lookup(slot, &entry); err != nil || entry.Key != *key {
+		return 0
 	}
-	rec.Feed = id
+	return entry.Id
 }
+
+// Observe counts nothing: the datagram is counted with the reassembled ones; the
+// feed's own books are the kernel's, and it has not seen this one.
+func (d *Datapath) Observe(*bpf.Record, bpf.Verdict) {}
 
 // addFeed is make_feed of bpf/feed.h.
 func (d *Datapath) addFeed(key *bpf.FeedKey) (slot uint32) {

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/loader"
 )
 
@@ -87,13 +86,12 @@ func TestForget(t *testing.T) {
 }
 
 // User space finds and makes feeds as the program does.
-func TestObserve(t *testing.T) {
+func TestFind(t *testing.T) {
 	needRoot(t)
 	d := mustLoad(t, func(c *loader.Config) { c.MaxFeeds = 2 })
-	observe := func(session uint16) uint32 {
-		key, record := keyOf(session), bpf.Record{}
-		d.Observe(&key, &record, true)
-		return record.Feed
+	find := func(session uint16) uint32 {
+		key := keyOf(session)
+		return d.Find(&key)
 	}
 	for _, step := range []struct {
 		name    string
@@ -101,12 +99,12 @@ func TestObserve(t *testing.T) {
 		session uint16
 		want    uint32
 	}{
-		{"made here", observe, 7, 1},
-		{"found here", observe, 7, 1},
+		{"made here", find, 7, 1},
+		{"found here", find, 7, 1},
 		{"found by the program", func(s uint16) uint32 { return deliver(t, d, erspan2(s, 1)).Feed }, 7, 1},
 		{"made by the program", func(s uint16) uint32 { return deliver(t, d, erspan2(s, 1)).Feed }, 8, 2},
-		{"found here, made there", observe, 8, 2},
-		{"no slot left", observe, 9, 0},
+		{"found here, made there", find, 8, 2},
+		{"no slot left", find, 9, 0},
 	} {
 		if got := step.do(step.session); got != step.want {
 			t.Errorf("%s: feed %d, want %d", step.name, got, step.want)

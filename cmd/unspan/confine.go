@@ -31,12 +31,20 @@ func (r *runCommand) guard(log *slog.Logger) (*privilege.Guard, error) {
 	if path := controlPath(r.Control, r.Interface); path != "" {
 		c.Remove = []string{filepath.Dir(path)}
 	}
+	if r.Policy != "" || r.Control != "" {
+		// Another policy is another program, and tcpdump compiles its filters.
+		c.Keep |= privilege.SetOf(unix.CAP_BPF, unix.CAP_PERFMON)
+		c.Programs = true
+	}
+	if r.Policy != "" {
+		c.Read = append(c.Read, beside(r.Policy)...)
+	}
 	if r.WebConfig != "" {
 		files, err := webFiles(r.WebConfig)
 		if err != nil {
 			return nil, err
 		}
-		c.Read = files
+		c.Read = append(c.Read, files...)
 	}
 	return privilege.New(c), nil
 }

@@ -134,7 +134,7 @@ func TestRunDropsPrivileges(t *testing.T) {
 	s := serve(t, l, "-w", out, "--rotate-size", "16K", "--keep", "3")
 	sendFeed(t, l, 500)
 	process := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
-	const dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
+	const dropped = "CapInh=0000000000000000 CapPrm=000000c000001000 CapEff=0000000000000000 CapBnd=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
 	threads, err := filepath.Glob(process + "/task/*")
 	if err != nil || len(threads) < 2 {
 		t.Fatalf("threads %v, %v", threads, err)
@@ -194,7 +194,7 @@ func TestRunAsService(t *testing.T) {
 	s.begin()
 	sendFeed(t, l, 500)
 	process := fmt.Sprintf("/proc/%d", s.cmd.Process.Pid)
-	const dropped = "CapInh=0000000000000000 CapPrm=0000000000001000 CapEff=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
+	const dropped = "CapInh=0000000000000000 CapPrm=000000c000001000 CapEff=0000000000000000 CapAmb=0000000000000000 NoNewPrivs=1"
 	if got := s.status(process, "CapInh", "CapPrm", "CapEff", "CapAmb", "NoNewPrivs"); got != dropped {
 		t.Error(got)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/unspan/unspan/userspace/collector"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 type decapCommand struct {
@@ -23,8 +24,11 @@ func (d *decapCommand) Run(ctx context.Context, e env) error {
 		c.Settings.AnyDestination = 1 // a file has no interface whose addresses would say it
 	}
 	d.writeFlags.apply(&c)
-	if err := d.feedFlags.apply(&c); err != nil {
+	if err := d.feedFlags.apply(ctx, &c); err != nil {
 		return err
+	}
+	if d.Policy == "" {
+		c.Policy.Loops = policy.LoopKeep // reading a file feeds no mirror
 	}
 	offline, err := collector.NewOffline(c, d.Files)
 	if err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"github.com/unspan/unspan/userspace/control"
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/metrics"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // feedFlags say which feeds are taken and what is done with their frames; the
@@ -24,6 +27,7 @@ type feedFlags struct {
 	Collector     []netip.Addr   `placeholder:"ADDR" help:"Addresses that mirror sessions send to. run: those of the interface unless given; decap: any."`
 	Exporter      []netip.Prefix `placeholder:"PREFIX" help:"Take feeds from these exporters only."`
 	DropStrangers bool           `help:"Drop the feeds of other exporters; else the host gets them."`
+	Policy        string         `placeholder:"FILE" type:"existingfile" help:"Policy file: what is kept, dropped, sampled and cut. run: SIGHUP and unspan policy apply replace it."`
 	RestoreVLAN   frame.Restore  `name:"restore-vlan" default:"auto" placeholder:"WHEN" help:"Put the 802.1Q tag back: auto (where the sender took it out), never, always."`
 	FCS           frame.FCS      `name:"fcs" default:"auto" placeholder:"WHAT" help:"Trailing frame check sequence: auto (detected per feed, stripped), strip, keep, none."`
 	Timestamps    clock.Mode     `default:"auto" placeholder:"CLOCK" help:"Whose clock: receive, sender, or auto (the sender's where it is known to be good)."`
@@ -38,17 +42,38 @@ type writeFlags struct {
 	Keep           int           `placeholder:"N" help:"Keep the newest N files, remove older ones of this capture."`
 }
 
-func (f *feedFlags) apply(c *collector.Config) error {
+func (f *feedFlags) apply(ctx context.Context, c *collector.Config) (err error) {
 	if err := bpf.Accept(&c.Settings, f.Accept); err != nil {
 		return err
 	}
-	c.Collectors, c.Exporters = f.Collector, f.Exporter
-	if f.DropStrangers {
-		c.Settings.DropStrangers = 1
+	c.Collectors = f.Collector
+	if f.Policy != "" {
+		c.Policy, err = policy.ReadFile(ctx, f.Policy)
+		if err != nil {
+			return err
+		}
+	}
+	if err := f.admission(c.Policy); err != nil {
+		return err
 	}
 	c.Timestamps = f.Timestamps
 	c.Frame = frame.Config{RestoreVLAN: f.RestoreVLAN, FCS: f.FCS}
 	c.MaxFeeds = f.MaxFeeds
+	return nil
+}
+
+// admission adds to a policy what the command line says of exporters.
+func (f *feedFlags) admission(p *policy.Policy) error {
+	if len(f.Exporter) == 0 && !f.DropStrangers {
+		return nil
+	}
+	if p.Exporters != nil {
+		return errors.New("the policy lists exporters, and so do --exporter and --drop-strangers: keep one of the two")
+	}
+	p.DropStrangers = f.DropStrangers
+	if len(f.Exporter) > 0 {
+		p.Exporters = f.Exporter
+	}
 	return nil
 }
 

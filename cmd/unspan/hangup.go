@@ -40,8 +40,6 @@ func (p *policySource) hangup(ctx context.Context, log *slog.Logger) (context.Co
 			}
 			if err := p.reload(ctx); err != nil {
 				log.Error("the old policy stays in force", "error", err)
-			} else {
-				log.Info("policy applied", "file", p.file)
 			}
 		}
 	}()

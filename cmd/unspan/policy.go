@@ -96,9 +96,6 @@ func (p *policyTest) Run(ctx context.Context, e env) error {
 	if err := bpf.Accept(&settings, p.Accept); err != nil {
 		return err
 	}
-	if rules.Exporters != nil {
-		settings.ListExporters = 1
-	}
 	in, name := e.stdin, "standard input"
 	if p.Capture != "-" {
 		file, err := os.Open(p.Capture)
@@ -116,9 +113,10 @@ func (p *policyTest) Run(ctx context.Context, e env) error {
 	t := &trial{
 		Trial: policy.NewTrial(rules, e.stdout, p.JSON),
 		table: table,
-		twin:  decap.New(settings, nil, rules.Exporters, table),
+		twin:  decap.New(settings, nil, table),
 		parts: parts,
 	}
+	t.twin.SetPolicy(rules.Exporters, rules.DropStrangers, nil)
 	if err := t.read(ctx, in); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -41,7 +41,7 @@ type runCommand struct {
 	KeepPrivileges bool   `help:"Go on with all privileges when everything is set up, instead of dropping them."`
 }
 
-func (r *runCommand) collector() (collector.Config, error) {
+func (r *runCommand) collector(ctx context.Context) (collector.Config, error) {
 	c := collector.Default()
 	c.Interface, c.Version = r.Interface, version()
 	c.Duration, c.Count, c.Workers, c.Mode = r.Duration, r.Count, r.Workers, r.Mode
@@ -57,17 +57,17 @@ func (r *runCommand) collector() (collector.Config, error) {
 		c.Copy = xsk.ZeroCopy
 	}
 	r.writeFlags.apply(&c)
-	return c, r.feedFlags.apply(&c)
+	return c, r.feedFlags.apply(ctx, &c)
 }
 
 // Run collects until it is told to stop, and then says what became of every packet.
 func (r *runCommand) Run(ctx context.Context, e env) error {
-	config, err := r.collector()
+	config, err := r.collector(ctx)
 	if err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(e.stderr, nil))
-	config.Store.Log = log
+	config.Log, config.Store.Log = log, log
 	if config.Privileges, err = r.guard(log); err != nil {
 		return err
 	}
@@ -76,8 +76,9 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	ctx, done := new(policySource).hangup(ctx, log)
-	servers, err := r.servers(live, log)
+	source := &policySource{file: r.Policy, apply: r.applyPolicy(live, log)}
+	ctx, done := source.hangup(ctx, log)
+	servers, err := r.servers(live, source, log)
 	if err != nil {
 		done()
 		return err
@@ -111,9 +112,12 @@ type server interface {
 }
 
 // servers are those that the command line asks for, their addresses taken.
-func (r *runCommand) servers(live *collector.Live, log *slog.Logger) (all []server, err error) {
+func (r *runCommand) servers(live *collector.Live, source *policySource, log *slog.Logger) (all []server, err error) {
 	if path := controlPath(r.Control, r.Interface); path != "" {
-		s, err := control.Open(control.Config{Path: path, Ledger: live.Snapshot, Log: log})
+		s, err := control.Open(control.Config{
+			Path: path, Ledger: live.Snapshot, Log: log,
+			ShowPolicy: func(w io.Writer, asJSON bool) error { return showPolicy(live, w, asJSON) }, ApplyPolicy: source.apply,
+		})
 		if err != nil {
 			return nil, err
 		}

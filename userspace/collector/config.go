@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/unspan/unspan/userspace/feed"
 	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/frame"
+	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/privilege"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/store"
@@ -22,9 +24,9 @@ import (
 // Config is what live and offline collecting have in common and what only one
 // of them needs. Start from Default.
 type Config struct {
-	Settings   bpf.Config     // what to accept; Workers is set from Workers
+	Settings   bpf.Config     // what to accept; Workers is set from Workers, who may send from Policy
 	Collectors []netip.Addr   // addresses that mirror feeds are sent to; live: those of the interface when empty
-	Exporters  []netip.Prefix // who may send; empty: everyone
+	Policy     *policy.Policy // who may send, and what becomes of frames
 	MaxFeeds   int
 
 	Frame      frame.Config // tags, check sequences
@@ -36,6 +38,7 @@ type Config struct {
 	Write   bool         // write captures at all
 	Store   store.Config // where to
 	Version string       // of the program, for the section block
+	Log     *slog.Logger // what an operator must know; nil: nobody is told
 
 	Input io.Reader // what the file "-" is; offline only
 
@@ -58,6 +61,7 @@ func Default() Config {
 	l := loader.Default()
 	return Config{
 		Settings:   l.Settings,
+		Policy:     policy.Default(),
 		MaxFeeds:   feed.Max,
 		Timestamps: clock.Auto,
 		Reassembly: reassembly.Default(),

@@ -16,6 +16,7 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/privilege"
 	"github.com/unspan/unspan/userspace/xsk"
 )
@@ -39,6 +40,9 @@ type run struct {
 	stamped bool // the NIC tells when packets arrived
 	limit   *limit
 	guard   *privilege.Guard
+	policy  atomic.Pointer[policy.Compiled] // in force
+	change  sync.Mutex                      // one policy at a time
+	loops   loopWatch
 	ending  atomic.Bool                     // detached: workers end when their rings are empty
 	drained atomic.Bool                     // no packet is on its way any more
 	last    atomic.Pointer[ledger.Snapshot] // when all is closed
@@ -66,7 +70,7 @@ func (l *Live) Run(ctx context.Context) (err error) {
 	runtime.LockOSThread() // the namespace is the thread's
 	defer runtime.UnlockOSThread()
 
-	r := &run{limit: newLimit(l.config.Count), guard: l.config.Privileges}
+	r := &run{limit: newLimit(l.config.Count), guard: l.config.Privileges, loops: loopWatch{log: l.config.Log}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.open(&l.config); err != nil {
 		return err
@@ -145,12 +149,14 @@ func (r *run) load(c *Config, addrs []netip.Addr) (*loader.Datapath, error) {
 			settings.MultiBuffer = 0
 		}
 	}
-	if len(c.Exporters) > 0 {
-		settings.ListExporters = 1
+	compiled, err := policy.Compile(c.Policy)
+	if err != nil {
+		return nil, err
 	}
+	r.policy.Store(compiled)
 	return loader.Load(loader.Config{
 		Settings: settings, Mode: c.Mode, MaxFeeds: c.MaxFeeds, Queues: len(r.queues), NICTime: r.stamped,
-		Collectors: addrs, Exporters: c.Exporters,
+		Collectors: addrs, Policy: compiled,
 	})
 }
 
@@ -210,7 +216,7 @@ func (r *run) wait(ctx, broken context.Context) error {
 		case <-r.limit.enough:
 			return nil
 		case <-tick.C:
-			if err := errors.Join(r.offset.Refresh(), r.follow()); err != nil {
+			if err := errors.Join(r.offset.Refresh(), r.follow(), r.watchLoops()); err != nil {
 				return err
 			}
 		}

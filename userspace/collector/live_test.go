@@ -16,6 +16,7 @@ import (
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/lab"
 	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // needRoot skips without root; under UNSPAN_CI a skip is a failure.
@@ -178,6 +179,7 @@ func liveCapture(t *testing.T, mode loader.Mode, c capture) {
 	config := collector.Default()
 	config.Mode = mode
 	config.Settings.AnyDestination = 1
+	config.Policy.Loops = policy.LoopKeep // some carry mirrors inside of mirrors
 	if err := bpf.Accept(&config.Settings, accepted); err != nil {
 		t.Fatal(err)
 	}

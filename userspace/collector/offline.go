@@ -57,7 +57,7 @@ func NewOffline(config Config, files []string) (*Offline, error) {
 		config: config,
 		files:  files,
 		table:  table,
-		engine: decap.New(config.Settings, config.Collectors, config.Exporters, table),
+		engine: decap.New(config.Settings, config.Collectors, table),
 	}, nil
 }
 
@@ -73,6 +73,9 @@ func (o *Offline) Run(ctx context.Context) (err error) {
 	if o.worker, err = newWorker(&o.config, o.table, nil, o.output, 0, lim); err != nil {
 		return err
 	}
+	// One goroutine has both, so they share what rules have met and what was seen before.
+	rules := o.worker.rules.Load()
+	o.engine.SetPolicy(o.config.Policy.Exporters, o.config.Policy.DropStrangers, rules.Apply)
 	for _, name := range o.files {
 		if err = o.readFile(ctx, name); err != nil {
 			break
@@ -159,6 +162,16 @@ func (o *Offline) Snapshot() ledger.Snapshot {
 		s.Feeds = append(s.Feeds, ledger.Feed{Key: key, State: state})
 	}
 	if o.worker != nil {
+		rules := o.worker.rules.Load()
+		if p := rules.Policy(); len(p.Rules) > 0 {
+			s.Rules = ruleLines(p, rules.States())
+		}
+		s.Overlaps = overlapLines(rules.Pairs(), func(id uint32) string {
+			if key, err := o.table.FeedKey(id); err == nil {
+				return feed.Name(&key)
+			}
+			return "other"
+		})
 		s.Workers = []ledger.Worker{o.worker.ledger()}
 		s.Output = o.output.ledger([]*worker{o.worker})
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/collector"
 	"github.com/unspan/unspan/userspace/frame"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // Every capture must give exactly the frames that are in it.
@@ -16,6 +17,7 @@ func TestOfflineCaptures(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out.pcapng")
 			config := collector.Default()
 			config.Settings.AnyDestination = 1
+			config.Policy.Loops = policy.LoopKeep // some carry mirrors inside of mirrors
 			config.Frame.RestoreVLAN = frame.RestoreNever
 			config.Write, config.Store.Path = true, out
 			if err := bpf.Accept(&config.Settings, accepted); err != nil {

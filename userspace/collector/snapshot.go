@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/unspan/unspan/userspace/feed"
 	"github.com/unspan/unspan/userspace/ledger"
 )
 
@@ -64,8 +65,16 @@ func (r *run) snapshot() (s ledger.Snapshot, err error) {
 	if err != nil {
 		return s, err
 	}
+	names := make(map[uint32]string)
 	for _, f := range feeds {
 		s.Feeds = append(s.Feeds, ledger.Feed{Key: f.Key, State: f.State})
+		names[f.ID] = feed.Name(&f.Key)
+	}
+	if s.Rules, err = r.rules(); err != nil {
+		return s, err
+	}
+	if s.Overlaps, err = r.overlaps(names); err != nil {
+		return s, err
 	}
 	s.XDP, err = r.path.Verdicts()
 	return s, err

@@ -10,6 +10,7 @@ import (
 	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/ledger"
+	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/store"
 )
@@ -29,7 +30,9 @@ type worker struct {
 	streams []*stream // by slot of the feed's id
 	stamper *clock.Stamper
 	parts   *reassembly.Reassembler
-	twin    *decap.Engine // of reassembled datagrams
+	twin    *decap.Engine                 // of reassembled datagrams, and of what is wrapped twice
+	rules   atomic.Pointer[policy.Engine] // in force for those
+	ruled   *policy.Engine                // what twin knows of it
 	out     *output
 	lane    *store.Lane // nil when nothing is written
 	flows   *flow.Table // nil when no flows are rebuilt
@@ -43,14 +46,15 @@ type worker struct {
 // counts are plain numbers of the hot path; publish makes them readable.
 type counts struct {
 	inner     uint64 // frames that came as record and inner frame
+	nested    uint64 // frames that came wrapped twice
 	malformed uint64 // frames whose record makes no sense
 	surplus   uint64 // received after the asked-for number
 	unasked   uint64 // no capture is written
 }
 
 type books struct {
-	inner, malformed, surplus, unasked atomic.Uint64
-	datagrams                          [bpf.VerdictCount]struct{ packets, bytes atomic.Uint64 }
+	inner, nested, malformed, surplus, unasked atomic.Uint64
+	datagrams                                  [bpf.VerdictCount]struct{ packets, bytes atomic.Uint64 }
 }
 
 func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, lim *limit) (*worker, error) {
@@ -63,12 +67,13 @@ func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, 
 		streams: make([]*stream, c.MaxFeeds+1),
 		stamper: clock.NewStamper(c.Timestamps, offset),
 		parts:   parts,
-		twin:    decap.New(c.Settings, c.Collectors, c.Exporters, f),
+		twin:    decap.New(c.Settings, c.Collectors, f),
 		out:     out,
 		lane:    out.lane(lane),
 		limit:   lim,
 		scratch: make([]byte, 0, 1<<16+64), // the largest frame and its tag
 	}
+	w.apply(c.Policy)
 	if c.Flows != nil {
 		flows := *c.Flows
 		flows.Worker = lane
@@ -95,6 +100,10 @@ func (w *worker) receive(buf []byte) {
 
 // inner takes a frame that the engine has stripped.
 func (w *worker) inner(rec *bpf.Record, data []byte) {
+	if rec.Flags&bpf.RecordNested != 0 {
+		w.nested(rec, data)
+		return
+	}
 	w.counts.inner++
 	w.deliver(rec, data)
 }
@@ -108,9 +117,12 @@ func (w *worker) fragment(rec *bpf.Record, data []byte) {
 	if !ok {
 		return
 	}
+	w.consult()
 	inner, data, v := w.twin.Datagram(whole.Frame, &whole.Record, whole.Time)
-	w.books.datagrams[v].packets.Add(1)
-	w.books.datagrams[v].bytes.Add(uint64(len(whole.Frame)))
+	if v == bpf.RedirectInner && inner.Flags&bpf.RecordNested != 0 {
+		inner, data, v = w.twin.Nested(&inner, data)
+	}
+	w.decided(v, len(whole.Frame))
 	if v == bpf.RedirectInner {
 		w.deliver(&inner, data)
 	}
@@ -203,6 +215,7 @@ func (w *worker) finish() {
 // publish makes the counts readable: once a batch, not once a packet.
 func (w *worker) publish() {
 	w.books.inner.Store(w.counts.inner)
+	w.books.nested.Store(w.counts.nested)
 	w.books.malformed.Store(w.counts.malformed)
 	w.books.surplus.Store(w.counts.surplus)
 	w.books.unasked.Store(w.counts.unasked)
@@ -218,6 +231,7 @@ func (w *worker) ledger() ledger.Worker {
 		l.Verdicts[v] = bpf.Tally{Packets: d.packets.Load(), Bytes: d.bytes.Load()}
 	}
 	l.Inner = w.books.inner.Load()
+	l.Nested = w.books.nested.Load()
 	l.Malformed = w.books.malformed.Load()
 	l.Reassembly = w.parts.Stats()
 	return l

@@ -23,7 +23,8 @@ func ring(b *testing.B, table *feed.Table, size int) (bufs [][]byte) {
 			Encap: uint8(bpf.EncapERSPAN2), Version: bpf.RecordVersion, Rule: bpf.NoRule, Platform: bpf.NoPlatform,
 			Flags: bpf.RecordSequence, Sequence: uint32(i), FlowHash: binary.LittleEndian.Uint32(f[26:]),
 		}
-		table.Observe(&key, &rec, true)
+		rec.Feed = table.Find(&key)
+		table.Observe(&rec, bpf.RedirectInner)
 		bufs = append(bufs, append(rec.Append(nil), f...))
 	}
 	return bufs

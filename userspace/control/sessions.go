@@ -32,7 +32,8 @@ type Session struct {
 	Packets       uint64  `json:"packets"`
 	Bytes         uint64  `json:"bytes"`
 	Kept          uint64  `json:"kept"`
-	Lost          *uint64 `json:"lost"` // null: the feed has no sequence numbers
+	Loops         uint64  `json:"loops"` // packets that carry a mirror's own packet
+	Lost          *uint64 `json:"lost"`  // null: the feed has no sequence numbers
 	PacketRate    float64 `json:"packets_per_second"`
 	ByteRate      float64 `json:"bytes_per_second"`
 	Age           float64 `json:"age_seconds"`  // since its first packet
@@ -86,6 +87,7 @@ func session(f *ledger.Feed, before bpf.FeedState, seconds float64, now uint64) 
 		Packets:       f.State.Packets,
 		Bytes:         f.State.Bytes,
 		Kept:          f.State.Kept,
+		Loops:         f.State.Loops,
 		Age:           since(f.State.First, now),
 		Idle:          since(f.State.Last, now),
 	}
@@ -125,7 +127,7 @@ func (l *Sessions) writeText(w io.Writer) error {
 	}
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	// What stands behind the last tab is no column: left as it is.
-	fmt.Fprintf(table, "packets/s\tMbit/s\tpackets\tlost\tidle\t  %-*s  collector\n", name, "feed")
+	fmt.Fprintf(table, "packets/s\tMbit/s\tpackets\tlost\tloops\tidle\t  %-*s  collector\n", name, "feed")
 	for i := range l.Sessions {
 		s := &l.Sessions[i]
 		lost := "unknown"
@@ -133,8 +135,8 @@ func (l *Sessions) writeText(w io.Writer) error {
 			lost = fmt.Sprint(*s.Lost)
 		}
 		idle := time.Duration(s.Idle * float64(time.Second)).Round(time.Second)
-		fmt.Fprintf(table, "%.0f\t%.2f\t%d\t%s\t%v\t  %-*s  %s\n",
-			s.PacketRate, s.ByteRate*8/1e6, s.Packets, lost, idle, name, s.Name, s.Collector)
+		fmt.Fprintf(table, "%.0f\t%.2f\t%d\t%s\t%d\t%v\t  %-*s  %s\n",
+			s.PacketRate, s.ByteRate*8/1e6, s.Packets, lost, s.Loops, idle, name, s.Name, s.Collector)
 	}
 	if err := table.Flush(); err != nil {
 		return err

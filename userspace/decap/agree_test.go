@@ -15,6 +15,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/decap"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // pair is the two halves under the same settings: what one does the other must do.
@@ -32,7 +33,7 @@ func newPair(t testing.TB, s setup, socket int) *pair {
 	feeds := feed.NewTable(feed.Max)
 	return &pair{
 		kernel: newKernel(t, s, socket),
-		engine: decap.New(s.config, s.collectors, s.exporters, feeds),
+		engine: s.engineWith(feeds),
 		feeds:  feeds,
 		mine:   make([]byte, 1<<17),
 	}
@@ -111,6 +112,10 @@ func (p *pair) settle() error {
 			return fmt.Errorf("the kernel knows %d feeds, the engine more", i)
 		}
 		f := table[i]
+		if state.Kept < state.Packets && f.State.First <= f.State.Last {
+			// When a packet came that was dropped, only the kernel knows.
+			f.State.First, f.State.Last = state.First, state.Last
+		}
 		if i++; f.ID != uint32(i) || f.Key != key || f.State != state {
 			return fmt.Errorf("feed %d %s: the kernel's books %+v\nand the engine's %+v", f.ID, feed.Name(&key), f.State, state)
 		}
@@ -119,6 +124,20 @@ func (p *pair) settle() error {
 		return fmt.Errorf("the kernel knows %d feeds, the engine %d", len(table), i)
 	}
 	return nil
+}
+
+// ruled has a rule of each kind whose answer does not hang on the CPU: those are
+// compared in userspace/policy.
+func ruled(s *setup) {
+	rspan(s)
+	s.policy.Rules = []policy.Rule{
+		{Encaps: []bpf.Encap{bpf.EncapERSPAN2}, Sessions: []policy.Range{{First: 0, Last: 255}}, Action: policy.Action{OneIn: 1, Snap: 40}},
+		{VLANs: []policy.Range{{First: 1, Last: 1000}}, Action: policy.Action{OneIn: 2, ByFlow: true}},
+		{Direction: policy.Egress, Action: policy.Action{Drop: true}},
+		{Encaps: []bpf.Encap{bpf.EncapRSPAN, bpf.EncapVXLAN}, Action: policy.Action{OneIn: 1, Snap: 20}},
+		{Keys: []policy.Range{{First: 0, Last: 1 << 31}}, Action: policy.Action{OneIn: 3, ByFlow: true, Snap: 64}},
+	}
+	s.policy.Default = policy.Action{OneIn: 1, Snap: 1000}
 }
 
 // setups are the settings under which the two are compared.
@@ -142,9 +161,12 @@ func setups() map[string]setup {
 			s.config.GreProtocols[0] = s.config.GreProtocols[7]
 			s.config.GreProtocols[0].Encap = uint8(bpf.EncapGRE)
 		}),
-		"listed":     with(tap, exporters(1, "192.0.2.0/24", "192.0.2.4/30", "2001:db8::/32", "10.0.0.0/8")),
-		"strangers":  with(tap, exporters(0, "203.0.113.0/25")),
+		"listed":     with(tap, exporters(true, "192.0.2.0/24", "192.0.2.4/30", "2001:db8::/32", "10.0.0.0/8")),
+		"strangers":  with(tap, exporters(false, "203.0.113.0/25")),
 		"udp":        with(tap, only(bpf.EncapVXLAN, bpf.EncapGeneve)),
+		"rules":      with(tap, ruled),
+		"unwrap":     with(tap, ruled, func(s *setup) { s.policy.Loops = policy.LoopUnwrap }),
+		"no loops":   with(tap, rspan, func(s *setup) { s.policy.Loops = policy.LoopKeep }),
 		"16 workers": with(tap, func(s *setup) { s.config.Workers = 16 }),
 	}
 }

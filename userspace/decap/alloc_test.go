@@ -4,7 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/unspan/unspan/userspace/decap"
 	"github.com/unspan/unspan/userspace/feed"
 )
 
@@ -12,8 +11,8 @@ import (
 func TestNoAllocation(t *testing.T) {
 	s := everything()
 	rspan(&s)
-	exporters(1, "192.0.2.0/24", "2001:db8::/32")(&s)
-	e := decap.New(s.config, s.collectors, s.exporters, feed.NewTable(feed.Max))
+	exporters(true, "192.0.2.0/24", "2001:db8::/32")(&s)
+	e := s.engineWith(feed.NewTable(feed.Max))
 	for _, frame := range rowFrames() {
 		frame = slices.Clone(frame)
 		decapsulate := func() { e.Decap(frame, now) }

@@ -31,7 +31,7 @@ func BenchmarkDecap(b *testing.B) {
 		b.Run(row.name, func(b *testing.B) {
 			s := everything()
 			rspan(&s)
-			e := decap.New(s.config, s.collectors, nil, feed.NewTable(feed.Max))
+			e := s.engineWith(feed.NewTable(feed.Max))
 			frame := append([]byte(nil), row.frame...)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -51,7 +51,7 @@ func BenchmarkDecap(b *testing.B) {
 func BenchmarkFeeds(b *testing.B) {
 	s := everything()
 	s.config.AnyDestination = 1
-	e := decap.New(s.config, nil, nil, feed.NewTable(feed.Max))
+	e := decap.New(s.config, nil, feed.NewTable(feed.Max))
 	frame := append([]byte(nil), type2...)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

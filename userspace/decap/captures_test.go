@@ -134,7 +134,7 @@ func decapsulate(t *testing.T, packets []captured, encaps ...bpf.Encap) []found 
 	s.config.Accept = accept(encaps...)
 	s.config.AnyDestination = 1
 	feeds := feed.NewTable(feed.Max)
-	engine := decap.New(s.config, nil, nil, feeds)
+	engine := decap.New(s.config, nil, feeds)
 	pieces, err := reassembly.New(reassembly.Default())
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@
 //	frame      [ Ethernet | IP | GRE | ERSPAN | inner frame ]
 //	classify   whose packet, which tunnel       not ours: PASS, untouched
 //	admit      exporter, feed                   not wanted: DROP
-//	strip                            [ inner frame ]  beside a record
+//	meet       policy                [ inner frame ]  beside a record
 //	finish     one verdict, counted
 //
 // What of the kernel's outcomes cannot happen here: there is always somebody
@@ -27,11 +27,18 @@ import (
 
 // Feeds keeps the books of the mirror streams.
 type Feeds interface {
-	// Observe finds or makes the feed of key and counts the packet of rec in
-	// it; it sets rec.Feed and rec.Gap. kept says that the packet goes on to a
-	// worker. key and rec are the caller's again when it returns.
-	Observe(key *bpf.FeedKey, rec *bpf.Record, kept bool)
+	// Find finds or makes the feed of key, and returns its id; 0: there is no
+	// room for it. key is the caller's again when it returns.
+	Find(key *bpf.FeedKey) uint32
+	// Observe counts the packet of rec in feed rec.Feed, and sets rec.Gap. v is
+	// what becomes of the packet. rec is the caller's again when it returns.
+	Observe(rec *bpf.Record, v bpf.Verdict)
 }
+
+// Decide says what becomes of an inner frame: VerdictNone, it goes on, perhaps
+// with a smaller rec.Length; or the verdict that drops it. key, rec and frame are
+// the caller's again when it returns.
+type Decide func(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict
 
 // MaxDatagrams is the number of fragmented datagrams whose kind is remembered,
 // the size of the kernel's map.
@@ -43,6 +50,7 @@ type Engine struct {
 	collectors [][16]byte
 	exporters  prefixes
 	feeds      Feeds
+	decide     Decide // nil: every inner frame goes on
 	kinds      *kinds
 	frames     Tallies
 	datagrams  Tallies
@@ -53,19 +61,30 @@ type Engine struct {
 type Tallies = [bpf.VerdictCount]bpf.Tally
 
 // New makes an Engine that does what the kernel half does under config. Only
-// packets to collectors are ours (all, when config.AnyDestination); exporters is
-// the list that config.ListExporters asks for. IPv4 addresses may be mapped or not.
-func New(config bpf.Config, collectors []netip.Addr, exporters []netip.Prefix, feeds Feeds) *Engine {
-	e := &Engine{
-		config:    config,
-		exporters: newPrefixes(exporters),
-		feeds:     feeds,
-		kinds:     newKinds(MaxDatagrams),
-	}
+// packets to collectors are ours (all, when config.AnyDestination); IPv4 addresses
+// may be mapped or not. Until SetPolicy says otherwise, everyone may send and all
+// that is inside goes on.
+func New(config bpf.Config, collectors []netip.Addr, feeds Feeds) *Engine {
+	e := &Engine{config: config, feeds: feeds, kinds: newKinds(MaxDatagrams)}
+	e.SetPolicy(nil, false, nil)
 	for _, a := range collectors {
 		e.collectors = append(e.collectors, a.As16())
 	}
 	return e
+}
+
+// SetPolicy says who may send, nil: everyone; whether the packets of others are
+// dropped or passed; and what becomes of inner frames, nil: they all go on. It may be
+// called between any two packets.
+func (e *Engine) SetPolicy(exporters []netip.Prefix, dropStrangers bool, decide Decide) {
+	e.exporters, e.decide = newPrefixes(exporters), decide
+	e.config.ListExporters, e.config.DropStrangers = 0, 0
+	if exporters != nil {
+		e.config.ListExporters = 1
+	}
+	if dropStrangers {
+		e.config.DropStrangers = 1
+	}
 }
 
 // Frames is what became of the frames given to Decap and Captured: the ledger's
@@ -135,7 +154,10 @@ func (e *Engine) run(p *packet, tallies *Tallies) (rec bpf.Record, inner []byte,
 		v = e.admit(p, v)
 	}
 	if redirects(v) {
-		inner = p.strip()
+		inner, v = e.meet(p, v)
+	}
+	if p.listed {
+		e.feeds.Observe(&p.record, v)
 	}
 	return p.finish(tallies, inner, v)
 }
@@ -209,9 +231,22 @@ func (e *Engine) admit(p *packet, v bpf.Verdict) bpf.Verdict {
 	// A fragment that does not say whose it is counts in no feed: the first
 	// one stands for all, or else the datagram does when it is whole.
 	if p.key.Encap != uint8(bpf.EncapNone) && !p.counted {
-		e.feeds.Observe(&p.key, &p.record, redirects(v))
+		p.record.Feed, p.listed = e.feeds.Find(&p.key), true
 	}
 	return v
+}
+
+// meet strips, and asks what the policy says of an inner frame. A fragment meets
+// it when its datagram is whole.
+func (e *Engine) meet(p *packet, v bpf.Verdict) ([]byte, bpf.Verdict) {
+	inner := p.strip()
+	if v != bpf.RedirectInner || e.decide == nil {
+		return inner, v
+	}
+	if said := e.decide(&p.key, &p.record, inner); said != bpf.VerdictNone {
+		return nil, said
+	}
+	return inner[:p.record.Length], v
 }
 
 // stranger reports whether an exporter list is kept and the sender is not on it.

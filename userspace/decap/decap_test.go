@@ -9,6 +9,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/decap"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // now is the receive time of every packet here.
@@ -41,17 +42,22 @@ func everything() setup {
 			GenevePorts: [4]uint16{6081},
 		},
 		collectors: []netip.Addr{netip.MustParseAddr(collector), netip.MustParseAddr(collectr6)},
+		policy:     *policy.Default(),
 	}
 }
 
 type setup struct {
 	config     bpf.Config
 	collectors []netip.Addr
-	exporters  []netip.Prefix
+	policy     policy.Policy
 }
 
-func (s setup) engine() *decap.Engine {
-	return decap.New(s.config, s.collectors, s.exporters, feed.NewTable(feed.Max))
+func (s setup) engine() *decap.Engine { return s.engineWith(feed.NewTable(feed.Max)) }
+
+func (s setup) engineWith(feeds decap.Feeds) *decap.Engine {
+	e := decap.New(s.config, s.collectors, feeds)
+	e.SetPolicy(s.policy.Exporters, s.policy.DropStrangers, policy.NewEngine(&s.policy, &s.config, s.collectors).Apply)
+	return e
 }
 
 // only narrows what is accepted.
@@ -69,11 +75,11 @@ func rspan(s *setup) {
 	s.config.RspanVlan = 300
 }
 
-func exporters(drop uint8, list ...string) func(*setup) {
+func exporters(drop bool, list ...string) func(*setup) {
 	return func(s *setup) {
-		s.config.ListExporters, s.config.DropStrangers = 1, drop
+		s.policy.DropStrangers, s.policy.Exporters = drop, []netip.Prefix{}
 		for _, p := range list {
-			s.exporters = append(s.exporters, netip.MustParsePrefix(p))
+			s.policy.Exporters = append(s.policy.Exporters, netip.MustParsePrefix(p))
 		}
 	}
 }
@@ -295,21 +301,21 @@ var rows = []row{
 	{name: "rspan, other VLAN", frame: tagged(inside, 301), setup: rspan, want: bpf.PassNotCollector},
 	{name: "rspan, not accepted", frame: tagged(inside, 300), setup: func(s *setup) { s.config.RspanVlan = 300 }, want: bpf.PassNotCollector},
 	{name: "rspan, nothing behind the tag", frame: tagged(inside[:14], 300), setup: rspan, want: bpf.RedirectInner, record: of(bpf.EncapRSPAN, inside[:14], hash(0)), inner: inside[:14]},
-	{name: "rspan, stranger", frame: tagged(inside, 300), setup: func(s *setup) { rspan(s); exporters(1, "203.0.113.0/24")(s) }, want: bpf.RedirectInner, record: of(bpf.EncapRSPAN, inside), inner: inside},
+	{name: "rspan, stranger", frame: tagged(inside, 300), setup: func(s *setup) { rspan(s); exporters(true, "203.0.113.0/24")(s) }, want: bpf.RedirectInner, record: of(bpf.EncapRSPAN, inside), inner: inside},
 	{name: "native", frame: inside, setup: also(bpf.EncapNative), want: bpf.RedirectInner, record: of(bpf.EncapNative, inside), inner: inside},
 	{name: "native of 13 bytes", frame: inside[:13], setup: also(bpf.EncapNative), want: bpf.PassNotIP},
 	{name: "native of 14 bytes", frame: with(inside[:14], 12, 0x88, 0xcc), setup: also(bpf.EncapNative), want: bpf.RedirectInner, record: of(bpf.EncapNative, inside[:14], hash(insideMACHash)), inner: with(inside[:14], 12, 0x88, 0xcc)},
 	{name: "native, clipped packet", frame: cut(inside, 4), setup: also(bpf.EncapNative), want: bpf.RedirectInner, record: of(bpf.EncapNative, cut(inside, 4)), inner: cut(inside, 4)},
-	{name: "native, stranger", frame: inside, setup: func(s *setup) { also(bpf.EncapNative)(s); exporters(1, "203.0.113.0/24")(s) }, want: bpf.RedirectInner, record: of(bpf.EncapNative, inside), inner: inside},
+	{name: "native, stranger", frame: inside, setup: func(s *setup) { also(bpf.EncapNative)(s); exporters(true, "203.0.113.0/24")(s) }, want: bpf.RedirectInner, record: of(bpf.EncapNative, inside), inner: inside},
 	{name: "native, tunnel", frame: type1, setup: also(bpf.EncapNative), want: bpf.RedirectInner, record: of(bpf.EncapERSPAN1, inside), inner: inside},
 	{name: "native, broken tunnel", frame: with(type2, l5, 0x20), setup: also(bpf.EncapNative), want: bpf.DropERSPANVersion},
 
 	// Exporters.
-	{name: "on the list", frame: type1, setup: exporters(1, "192.0.2.0/24"), want: bpf.RedirectInner, record: of(bpf.EncapERSPAN1, inside), inner: inside},
-	{name: "on the list, ip6", frame: eth(0x86dd, ip6(47, gre(0, 0x88be), inside)), setup: exporters(1, "2001:db8::7/128"), want: bpf.RedirectInner, record: of(bpf.EncapERSPAN1, inside), inner: inside},
-	{name: "stranger passed", frame: type1, setup: exporters(0, "203.0.113.0/24", "2001:db8::/32"), want: bpf.PassStranger},
-	{name: "stranger dropped", frame: type1, setup: exporters(1, "192.0.2.0/30"), want: bpf.DropStranger},
-	{name: "stranger, empty list", frame: type1, setup: exporters(1), want: bpf.DropStranger},
+	{name: "on the list", frame: type1, setup: exporters(true, "192.0.2.0/24"), want: bpf.RedirectInner, record: of(bpf.EncapERSPAN1, inside), inner: inside},
+	{name: "on the list, ip6", frame: eth(0x86dd, ip6(47, gre(0, 0x88be), inside)), setup: exporters(true, "2001:db8::7/128"), want: bpf.RedirectInner, record: of(bpf.EncapERSPAN1, inside), inner: inside},
+	{name: "stranger passed", frame: type1, setup: exporters(false, "203.0.113.0/24", "2001:db8::/32"), want: bpf.PassStranger},
+	{name: "stranger dropped", frame: type1, setup: exporters(true, "192.0.2.0/30"), want: bpf.DropStranger},
+	{name: "stranger, empty list", frame: type1, setup: exporters(true), want: bpf.DropStranger},
 }
 
 func extra(protocol uint16, encap bpf.Encap) func(*setup) {

@@ -93,7 +93,7 @@ func TestFragments(t *testing.T) {
 		{name: "to somebody else", steps: []step{
 			{with(tail4, l3+19, 10), bpf.PassNotCollector, nil},
 		}},
-		{name: "strangers", setup: exporters(1, "203.0.113.0/24"), steps: []step{
+		{name: "strangers", setup: exporters(true, "203.0.113.0/24"), steps: []step{
 			{head4, bpf.DropStranger, nil},
 			{tail4, bpf.DropStranger, nil},
 		}},
@@ -185,7 +185,7 @@ func TestDatagram(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s := everything()
 			feeds := feed.NewTable(feed.Max)
-			e := decap.New(s.config, s.collectors, nil, feeds)
+			e := s.engineWith(feeds)
 			first, _, _ := e.Decap(slices.Clone(row.first), now)
 			first.Flags |= bpf.RecordNICTime
 			first.Gap = row.gap

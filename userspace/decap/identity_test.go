@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/unspan/unspan/bpf"
-	"github.com/unspan/unspan/userspace/decap"
 	"github.com/unspan/unspan/userspace/feed"
 )
 
@@ -52,7 +51,7 @@ func TestIdentity(t *testing.T) {
 				row.setup(&s)
 			}
 			feeds := feed.NewTable(1)
-			e := decap.New(s.config, s.collectors, s.exporters, feeds)
+			e := s.engineWith(feeds)
 			rec, _, v := e.Decap(append([]byte(nil), row.frame...), now)
 			if v < bpf.RedirectFragment || rec.Feed != 1 {
 				t.Fatalf("verdict %s, feed %d", bpf.VerdictName(v), rec.Feed)
@@ -74,7 +73,7 @@ func TestIdentity(t *testing.T) {
 // TestFeedTableFull: a feed that finds no room is delivered all the same.
 func TestFeedTableFull(t *testing.T) {
 	s := everything()
-	e := decap.New(s.config, s.collectors, nil, feed.NewTable(1))
+	e := s.engineWith(feed.NewTable(1))
 	for i, want := range []uint32{1, 0, 1} {
 		frame := type2
 		if want == 0 {
@@ -123,7 +122,7 @@ func TestExporters(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			s := everything()
-			exporters(1, row.list...)(&s)
+			exporters(true, row.list...)(&s)
 			source := netip.MustParseAddr(row.source).As4()
 			if _, _, v := s.engine().Decap(with(type1, l3+12, source[:]...), now); v != row.want {
 				t.Errorf("verdict %s, want %s", bpf.VerdictName(v), bpf.VerdictName(row.want))
@@ -137,7 +136,7 @@ func TestExporters(t *testing.T) {
 			"2001:db8::8/125": bpf.DropStranger, "2001:db9::/32": bpf.DropStranger,
 		} {
 			s := everything()
-			exporters(1, list)(&s)
+			exporters(true, list)(&s)
 			if _, _, v := s.engine().Decap(frame, now); v != want {
 				t.Errorf("list %s: verdict %s, want %s", list, bpf.VerdictName(v), bpf.VerdictName(want))
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/policy"
 )
 
 // What an XDP program returns, linux/bpf.h.
@@ -75,7 +76,11 @@ func newKernel(t testing.TB, s setup, fd int) *kernel {
 	config := loader.Default()
 	config.Settings = s.config
 	config.Collectors = s.collectors
-	config.Exporters = s.exporters
+	compiled, err := policy.Compile(&s.policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Policy = compiled
 	config.MaxFeeds = feed.Max
 	datapath, err := loader.Load(config)
 	if err != nil {

@@ -66,6 +66,7 @@ type packet struct {
 	protocol  uint8 // IP protocol of the cursor's header
 	position  position
 	counted   bool // its first fragment stood for it in the feed's books
+	listed    bool // it has a place in the books of record.Feed
 
 	record   bpf.Record
 	key      bpf.FeedKey

@@ -9,6 +9,7 @@ package feed
 import (
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/unspan/unspan/bpf"
 )
@@ -34,16 +35,16 @@ func NewTable(max int) *Table {
 	}
 }
 
-// Observe finds or makes the feed of key and counts the packet of rec in it:
-// time, length and sequence number are read, Feed and Gap are set. kept says
-// that the packet goes on to a worker.
-func (t *Table) Observe(key *bpf.FeedKey, rec *bpf.Record, kept bool) {
-	id := t.find(key)
-	rec.Feed = id
-	if id == 0 {
+// Observe counts the packet of rec in feed rec.Feed: time, length and sequence
+// number are read. v is what becomes of it. Of a packet that goes on to a worker,
+// Gap is set to the numbers missing before it, together with those missing before
+// the packets in front of it that did not go on.
+func (t *Table) Observe(rec *bpf.Record, v bpf.Verdict) {
+	if rec.Feed == 0 {
 		return
 	}
-	s := &t.states[id-1]
+	kept := v >= bpf.RedirectFragment
+	s := &t.states[rec.Feed-1]
 	if s.First == 0 {
 		s.First = rec.Time
 	}
@@ -56,12 +57,19 @@ func (t *Table) Observe(key *bpf.FeedKey, rec *bpf.Record, kept bool) {
 	if rec.Flags&bpf.RecordCritical != 0 {
 		s.Critical++
 	}
+	if v == bpf.DropLoop || rec.Flags&bpf.RecordNested != 0 {
+		s.Loops++
+	}
 	if rec.Flags&bpf.RecordSequence != 0 {
-		rec.Gap = Observe(&s.Sequence, rec.Sequence)
+		s.Owed += uint64(Observe(&s.Sequence, rec.Sequence))
+		if kept {
+			rec.Gap, s.Owed = uint32(min(s.Owed, math.MaxUint32)), 0
+		}
 	}
 }
 
-func (t *Table) find(key *bpf.FeedKey) uint32 {
+// Find finds or makes the feed of key, and returns its id; 0 when the table is full.
+func (t *Table) Find(key *bpf.FeedKey) uint32 {
 	if id, ok := t.ids[*key]; ok {
 		return id
 	}

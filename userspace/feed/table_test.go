@@ -19,19 +19,19 @@ func key(encap bpf.Encap, exporter string, session uint16) bpf.FeedKey {
 func TestTable(t *testing.T) {
 	tab := feed.NewTable(2)
 	a, b, c := key(bpf.EncapERSPAN2, "192.0.2.7", 1), key(bpf.EncapERSPAN2, "192.0.2.8", 1), key(bpf.EncapERSPAN3, "192.0.2.7", 1)
-	see := func(k bpf.FeedKey, sequence uint32, kept bool) uint32 {
-		rec := bpf.Record{Time: uint64(sequence) + 100, WireLength: 60, Sequence: sequence, Flags: bpf.RecordSequence}
-		tab.Observe(&k, &rec, kept)
+	see := func(k bpf.FeedKey, sequence uint32, v bpf.Verdict) uint32 {
+		rec := bpf.Record{Time: uint64(sequence) + 100, WireLength: 60, Sequence: sequence, Flags: bpf.RecordSequence, Feed: tab.Find(&k)}
+		tab.Observe(&rec, v)
 		return rec.Feed
 	}
-	for i, got := range []uint32{see(a, 1, true), see(b, 5, false), see(a, 2, true), see(c, 1, true)} {
+	for i, got := range []uint32{see(a, 1, bpf.RedirectInner), see(b, 5, bpf.DropLoop), see(a, 2, bpf.RedirectFragment), see(c, 1, bpf.RedirectInner)} {
 		if want := []uint32{1, 2, 1, 0}[i]; got != want {
 			t.Errorf("packet %d went to feed %d, want %d", i, got, want)
 		}
 	}
 	want := map[bpf.FeedKey]bpf.FeedState{
 		a: {First: 101, Last: 102, Packets: 2, Bytes: 120, Kept: 2, Sequence: bpf.Sequence{Received: 2, Next: 3, Span: 2, Flags: bpf.SequenceSeen}},
-		b: {First: 105, Last: 105, Packets: 1, Bytes: 60, Sequence: bpf.Sequence{Received: 1, Next: 6, Span: 1, Flags: bpf.SequenceSeen}},
+		b: {First: 105, Last: 105, Packets: 1, Bytes: 60, Loops: 1, Sequence: bpf.Sequence{Received: 1, Next: 6, Span: 1, Flags: bpf.SequenceSeen}},
 	}
 	for k, s := range tab.All() {
 		if s != want[k] {
@@ -48,6 +48,29 @@ func TestTable(t *testing.T) {
 	for _, id := range []uint32{0, 3} {
 		if _, err := tab.FeedKey(id); err == nil {
 			t.Errorf("FeedKey(%d) gave no error", id)
+		}
+	}
+}
+
+// What was lost before packets that a policy dropped is said by the next that is kept.
+func TestGapsOfDroppedPackets(t *testing.T) {
+	tab := feed.NewTable(1)
+	k := key(bpf.EncapERSPAN2, "192.0.2.7", 1)
+	for _, step := range []struct {
+		sequence uint32
+		verdict  bpf.Verdict
+		want     uint32 // gap
+	}{
+		{1, bpf.RedirectInner, 0},
+		{4, bpf.DropPolicy, 0},
+		{5, bpf.DropSampled, 0},
+		{7, bpf.RedirectInner, 3},
+		{8, bpf.RedirectInner, 0},
+	} {
+		rec := bpf.Record{Feed: tab.Find(&k), Sequence: step.sequence, Flags: bpf.RecordSequence}
+		tab.Observe(&rec, step.verdict)
+		if rec.Gap != step.want {
+			t.Errorf("sequence %d, %s: gap %d, want %d", step.sequence, bpf.VerdictName(step.verdict), rec.Gap, step.want)
 		}
 	}
 }

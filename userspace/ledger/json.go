@@ -21,6 +21,9 @@ type (
 		Lines   map[string]jsonLine          `json:"lines"`
 		Losses  map[string]map[string]uint64 `json:"losses"` // kind → line.box, where not zero
 		Feeds   []jsonFeed                   `json:"feeds"`
+
+		Rules    []Rule    `json:"rules,omitempty"`    // of the policy, the default last
+		Overlaps []Overlap `json:"overlaps,omitempty"` // feeds that deliver the same packets
 	}
 
 	jsonLine struct {
@@ -47,6 +50,7 @@ type (
 		Packets   uint64        `json:"packets"`
 		Bytes     uint64        `json:"bytes"`
 		Kept      uint64        `json:"kept"`
+		Loops     uint64        `json:"loops"`
 		Sequence  *jsonSequence `json:"sequence"` // null: the feed has no sequence numbers
 	}
 
@@ -74,6 +78,8 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 		Lines:   make(map[string]jsonLine, len(lines)),
 		Losses:  make(map[string]map[string]uint64, len(losses)),
 		Feeds:   make([]jsonFeed, 0, len(s.Feeds)),
+
+		Rules: s.Rules, Overlaps: s.Overlaps,
 	}
 	for _, k := range losses {
 		j.Losses[k.String()] = map[string]uint64{}
@@ -112,6 +118,7 @@ func (f *Feed) json() jsonFeed {
 		Packets:   f.State.Packets,
 		Bytes:     f.State.Bytes,
 		Kept:      f.State.Kept,
+		Loops:     f.State.Loops,
 	}
 	if f.Key.Keyed != 0 {
 		j.Key = &f.Key.Key

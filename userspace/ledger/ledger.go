@@ -7,8 +7,8 @@
 //	wire        expected by sequence  = in order + reordered + strays + lost
 //	XDP         frames seen           = passed, by reason + dropped, by reason + redirected
 //	AF_XDP      redirected            = received + receive ring full + fill ring empty + too long
-//	worker      received              = inner frames + fragments, by fate + malformed records
-//	reassembly  datagrams completed   = by verdict, like the XDP line
+//	worker      received              = inner frames + fragments, by fate + wrapped twice + malformed records
+//	reassembly  datagrams completed and frames wrapped twice = by verdict, like the XDP line
 //	output      inner frames kept     = written + lost to backlog + refused + not wanted
 //
 // The left side of a line is what the stage before handed on, counted there;
@@ -53,6 +53,26 @@ type Snapshot struct {
 	Queues  []Queue // of a live run
 	Workers []Worker
 	Output  Output
+
+	Rules    []Rule    // of the policy in force, the default last; none: it has no rules
+	Overlaps []Overlap // feeds that deliver the same packets
+}
+
+// Rule is one rule of the policy, and what it has met.
+type Rule struct {
+	Name    string `json:"name"`
+	Action  string `json:"action"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Kept    uint64 `json:"kept"`
+}
+
+// Overlap is a pair of feeds: packets that came through First were dropped as
+// duplicates when they came through Second.
+type Overlap struct {
+	First   string `json:"first"`
+	Second  string `json:"second"`
+	Packets uint64 `json:"packets"`
 }
 
 // Feed is one mirror stream and what is known of it.
@@ -87,9 +107,11 @@ type Queue struct {
 type Worker struct {
 	Inner      uint64           // frames that arrived as record and inner frame
 	Malformed  uint64           // frames whose record makes no sense
+	Nested     uint64           // frames that a policy has opened once more: wrapped twice
 	Reassembly reassembly.Stats // of the outer fragments
 
-	// What the decapsulation said of the datagrams that reassembly completed.
+	// What the decapsulation said of the datagrams that reassembly completed, and
+	// of the nested frames.
 	Verdicts [bpf.VerdictCount]bpf.Tally
 }
 

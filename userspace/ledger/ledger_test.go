@@ -276,13 +276,13 @@ func TestEveryBoxHasATitleAndAKind(t *testing.T) {
 			t.Errorf("%s is of kind %s", b.Name, b.Kind)
 		}
 	}
-	for _, b := range worker[3 : len(worker)-1] {
+	for _, b := range worker[4 : len(worker)-1] {
 		name := strings.TrimPrefix(b.Name, "fragments_")
 		if lost := b.Kind == ledger.Upstream || b.Kind == ledger.Intended; lost == (name == reassembly.Duplicate.String()) {
 			t.Errorf("%s is of kind %s", b.Name, b.Kind)
 		}
 	}
-	if reasons := len(worker) - 4; reasons != int(reassembly.ReasonCount) {
+	if reasons := len(worker) - 5; reasons != int(reassembly.ReasonCount) {
 		t.Errorf("the worker line has %d reasons, want %d", reasons, reassembly.ReasonCount)
 	}
 }

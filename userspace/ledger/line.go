@@ -211,11 +211,12 @@ func (s *Snapshot) received() uint64 {
 }
 
 func (s *Snapshot) worker() Line {
-	var inner, malformed uint64
+	var inner, nested, malformed uint64
 	var fragments reassembly.Stats
 	for i := range s.Workers {
 		w := &s.Workers[i]
 		inner += w.Inner
+		nested += w.Nested
 		malformed += w.Malformed
 		fragments.Held += w.Reassembly.Held
 		fragments.Reassembled += w.Reassembly.Reassembled
@@ -228,6 +229,7 @@ func (s *Snapshot) worker() Line {
 		In: Box{Name: "received", Title: "received", Packets: s.received()},
 		Boxes: []Box{
 			{Name: "inner", Title: "inner frames", Packets: inner},
+			{Name: "nested", Title: "wrapped twice, opened again", Packets: nested},
 			{Name: "fragments_reassembled", Title: "fragments put together", Packets: fragments.Reassembled},
 			{Name: "fragments_held", Title: "fragments held", Kind: Held, Packets: fragments.Held},
 		},
@@ -245,10 +247,11 @@ func (s *Snapshot) worker() Line {
 }
 
 func (s *Snapshot) reassembly() Line {
-	var datagrams uint64
+	var datagrams, nested uint64
 	var verdicts [bpf.VerdictCount]bpf.Tally
 	for i := range s.Workers {
 		datagrams += s.Workers[i].Reassembly.Datagrams
+		nested += s.Workers[i].Nested
 		for v, t := range s.Workers[i].Verdicts {
 			verdicts[v].Packets += t.Packets
 			verdicts[v].Bytes += t.Bytes
@@ -256,7 +259,10 @@ func (s *Snapshot) reassembly() Line {
 	}
 	l := Line{
 		Name: "reassembly", Title: "reassembly",
-		In: Box{Name: "datagrams", Title: "datagrams completed", Packets: datagrams},
+		In: Box{Name: "datagrams", Title: "datagrams completed", Packets: datagrams + nested},
+	}
+	if nested > 0 {
+		l.In.Title = "datagrams completed, frames wrapped twice"
 	}
 	for _, b := range tallies(&verdicts) {
 		switch b.Name {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -30,6 +31,7 @@ func (s *Snapshot) WriteText(w io.Writer, o TextOptions) error {
 	s.heading(&b)
 	writeLines(&b, lines, o)
 	s.writeFeeds(&b, o)
+	s.writeRules(&b)
 	writeLosses(&b, lines)
 	s.conclude(&b, lines)
 	_, err := w.Write(b.Bytes())
@@ -132,6 +134,7 @@ var feedColumns = [...]column{
 	{head: "late", rare: true, cell: func(f *Feed) string { return group(f.State.Sequence.Reordered) }},
 	{head: "twice", rare: true, cell: func(f *Feed) string { return group(f.State.Sequence.Duplicates) }},
 	{head: "strays", rare: true, cell: func(f *Feed) string { return group(f.State.Sequence.Strays) }},
+	{head: "loops", rare: true, cell: func(f *Feed) string { return group(f.State.Loops) }},
 	{head: "restarts", rare: true, cell: func(f *Feed) string { return group(f.State.Sequence.Restarts) }},
 }
 
@@ -192,6 +195,35 @@ func (s *Snapshot) writeFeeds(b *bytes.Buffer, o TextOptions) {
 		}
 		fmt.Fprintf(b, "  and %s more with %s\n", count(uint64(len(rest)), "feed", "feeds"), count(packets, "packet", "packets"))
 	}
+	b.WriteByte('\n')
+}
+
+// WriteRules prints what the policy has done; nothing when it has no rules.
+func (s *Snapshot) WriteRules(w io.Writer) error {
+	var b bytes.Buffer
+	s.writeRules(&b)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (s *Snapshot) writeRules(b *bytes.Buffer) {
+	if len(s.Rules) == 0 && len(s.Overlaps) == 0 {
+		return
+	}
+	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if len(s.Rules) > 0 {
+		fmt.Fprintln(table, "packets\tkept\t  rule")
+	}
+	for _, r := range s.Rules {
+		fmt.Fprintf(table, "%s\t%s\t  %s: %s\n", group(r.Packets), group(r.Kept), r.Name, r.Action)
+	}
+	if len(s.Overlaps) > 0 {
+		fmt.Fprintln(table, "duplicates\t\t  seen first in, and again in")
+	}
+	for _, o := range s.Overlaps {
+		fmt.Fprintf(table, "%s\t\t  %s, %s\n", group(o.Packets), o.First, o.Second)
+	}
+	_ = table.Flush() // to memory
 	b.WriteByte('\n')
 }
 

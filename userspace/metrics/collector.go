@@ -76,6 +76,15 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		s.queue(&snapshot.Queues[i])
 	}
 	s.feeds(snapshot.Feeds)
+	for i, r := range snapshot.Rules {
+		number := strconv.Itoa(i + 1)
+		s.put(rulePackets, r.Packets, number, r.Name)
+		s.put(ruleBytes, r.Bytes, number, r.Name)
+		s.put(ruleKept, r.Kept, number, r.Name)
+	}
+	for _, o := range snapshot.Overlaps[:min(len(snapshot.Overlaps), MaxFeeds)] {
+		s.put(duplicatePackets, o.Packets, o.First, o.Second)
+	}
 }
 
 // scrape is one Collect under way.
@@ -192,6 +201,7 @@ func (s *scrape) feed(f *ledger.Feed, labels ...string) {
 	s.put(feedPackets, f.State.Packets, labels...)
 	s.put(feedBytes, f.State.Bytes, labels...)
 	s.put(feedKept, f.State.Kept, labels...)
+	s.put(feedLoops, f.State.Loops, labels...)
 	if !f.Sequenced() {
 		return // zero would say that nothing was lost
 	}
@@ -212,6 +222,7 @@ func merge(feeds []ledger.Feed) ledger.Feed {
 		to.Packets += from.Packets
 		to.Bytes += from.Bytes
 		to.Kept += from.Kept
+		to.Loops += from.Loops
 		to.Sequence.Flags |= from.Sequence.Flags
 		to.Sequence.Received += from.Sequence.Received
 		to.Sequence.Lost += from.Sequence.Lost

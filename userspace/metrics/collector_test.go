@@ -67,7 +67,9 @@ func busy() ledger.Snapshot {
 				GivenUp: [reassembly.ReasonCount]uint64{reassembly.Timeout: 1},
 			},
 		}},
-		Output: ledger.Output{Written: 12, WrittenBytes: 1200, Backlog: 4, Refused: 3, Surplus: 2, Unasked: 1},
+		Rules:    []ledger.Rule{{Name: "web", Packets: 9, Bytes: 900, Kept: 3}, {Name: "default", Packets: 30, Bytes: 3000, Kept: 28}},
+		Overlaps: []ledger.Overlap{{First: "a", Second: "b", Packets: 5}},
+		Output:   ledger.Output{Written: 12, WrittenBytes: 1200, Backlog: 4, Refused: 3, Surplus: 2, Unasked: 1},
 	}
 	s.XDP[bpf.PassNotIP] = bpf.Tally{Packets: 6, Bytes: 360}
 	s.XDP[bpf.RedirectFragment] = bpf.Tally{Packets: 8, Bytes: 12_000}
@@ -123,6 +125,14 @@ func TestEverySeries(t *testing.T) {
 		two = `{collector="2001:db8::1",encapsulation="gre",exporter="2001:db8::9",feed="2001:db8::9/gre/0x2a",key="0x2a",session="0"}`
 	)
 	want := map[string]float64{
+		`unspan_rule_packets_total{number="1",rule="web"}`:          9,
+		`unspan_rule_bytes_total{number="1",rule="web"}`:            900,
+		`unspan_rule_kept_packets_total{number="1",rule="web"}`:     3,
+		`unspan_rule_packets_total{number="2",rule="default"}`:      30,
+		`unspan_rule_bytes_total{number="2",rule="default"}`:        3000,
+		`unspan_rule_kept_packets_total{number="2",rule="default"}`: 28,
+		`unspan_overlap_packets_total{first="a",second="b"}`:        5,
+
 		`unspan_wire_expected_packets_total`:             12,
 		`unspan_wire_packets_total{outcome="in_order"}`:  4,
 		`unspan_wire_packets_total{outcome="reordered"}`: 3,

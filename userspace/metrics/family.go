@@ -38,6 +38,7 @@ const (
 	feedPackets
 	feedBytes
 	feedKept
+	feedLoops
 	feedExpected
 	feedSkipped
 	feedLost
@@ -45,6 +46,11 @@ const (
 	feedDuplicates
 	feedStrays
 	feedRestarts
+
+	rulePackets
+	ruleBytes
+	ruleKept
+	duplicatePackets
 
 	familyCount
 )
@@ -60,6 +66,9 @@ type definition struct {
 // Labels of everything that is kept per feed. Together they are the feed's
 // identity: no two feeds share them all.
 var feedLabels = []string{"feed", "exporter", "collector", "encapsulation", "session", "key"}
+
+// A policy has as many rules as its author wrote; two may have one name.
+var ruleLabels = []string{"number", "rule"}
 
 // A count that can fall is a gauge: rate() takes a falling counter for a restart
 // and adds its whole value. So the lost of a sequence, which a late packet takes
@@ -121,6 +130,8 @@ var families = [familyCount]definition{
 		"Inner bytes of the feed."},
 	feedKept: {"unspan_feed_kept_packets_total", prometheus.CounterValue, feedLabels,
 		"Packets of the feed sent on to a worker."},
+	feedLoops: {"unspan_feed_loop_packets_total", prometheus.CounterValue, feedLabels,
+		"Packets of the feed that carry a mirror's own packet: the mirror mirrors itself. Dropped, or opened once more, as the policy says."},
 	feedExpected: {"unspan_feed_expected_packets_total", prometheus.CounterValue, feedLabels,
 		"Packets the sender sent by its own sequence numbers. Absent for a feed that does not number its packets, like all that is known by sequence."},
 	feedSkipped: {"unspan_feed_skipped_packets_total", prometheus.CounterValue, feedLabels,
@@ -135,4 +146,13 @@ var families = [familyCount]definition{
 		"Packets far outside the sequence that did not begin a new one."},
 	feedRestarts: {"unspan_feed_restarts_total", prometheus.CounterValue, feedLabels,
 		"Times the sender began its numbering anew. Not loss."},
+
+	rulePackets: {"unspan_rule_packets_total", prometheus.CounterValue, ruleLabels,
+		"Frames that met the rule, since the policy is in force. default: those that met no other."},
+	ruleBytes: {"unspan_rule_bytes_total", prometheus.CounterValue, ruleLabels,
+		"Bytes of the frames that met the rule, before it cut them."},
+	ruleKept: {"unspan_rule_kept_packets_total", prometheus.CounterValue, ruleLabels,
+		"Frames that met the rule and were kept."},
+	duplicatePackets: {"unspan_overlap_packets_total", prometheus.CounterValue, []string{"first", "second"},
+		"Frames dropped as duplicates: they came through one feed first and then through the other."},
 }

@@ -25,6 +25,9 @@ type Compiled struct {
 	filters  []*filter.Filter
 }
 
+// Policy is what was compiled.
+func (c *Compiled) Policy() *Policy { return c.policy }
+
 // Compile makes what the kernel needs of a policy.
 func Compile(p *Policy) (*Compiled, error) {
 	if len(p.Rules) > int(MaxRules) {
@@ -104,7 +107,7 @@ func (c *compiler) set(s ruleSet) uint32 {
 	return number
 }
 
-func (s *ruleSet) add(rule int) { s.Words[rule/64] |= 1 << (rule % 64) }
+func include(s *ruleSet, rule int) { s.Words[rule/64] |= 1 << (rule % 64) }
 
 // ranges is what a rule asks of a number, nil when it does not look at it.
 func (rule *Rule) ranges(d dimension) []Range {
@@ -133,7 +136,7 @@ func (c *compiler) dimension(d dimension) error {
 	for i := range c.policy.Rules {
 		asked := c.policy.Rules[i].ranges(d)
 		if asked == nil {
-			indifferent.add(i)
+			include(&indifferent, i)
 		}
 		for _, r := range asked {
 			looked = true
@@ -155,7 +158,7 @@ func (c *compiler) dimension(d dimension) error {
 		fits := indifferent
 		for i := range c.policy.Rules {
 			if holds(c.policy.Rules[i].ranges(d), first) {
-				fits.add(i)
+				include(&fits, i)
 			}
 		}
 		set := c.set(fits)
@@ -203,13 +206,13 @@ func (c *compiler) side(s side) error {
 	for i := range c.policy.Rules {
 		asked := c.policy.Rules[i].prefixes(s)
 		if asked == nil {
-			indifferent.add(i)
+			include(&indifferent, i)
 		}
 		for _, p := range asked {
 			if own[p] == nil {
 				own[p] = new(ruleSet)
 			}
-			own[p].add(i)
+			include(own[p], i)
 		}
 	}
 	if len(own) == 0 {

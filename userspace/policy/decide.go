@@ -4,37 +4,56 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/unspan/unspan/bpf"
 )
 
 // Engine applies a policy in Go: rule after rule, where the kernel has sets. It says
 // the same of every frame: bpf/policy.h, held together by a test. It has counters
-// and a memory, and is for one goroutine.
+// and a memory, and is for one goroutine; States and Pairs are for any.
 type Engine struct {
 	policy     *Policy
 	config     *bpf.Config
 	collectors []netip.Addr
-	states     []RuleState // one for each rule, the default last
+	states     []ruleBooks // one for each rule, the default last
 	sightings  *Sightings
 }
+
+// ruleBooks is what a rule has met, as one goroutine counts and others read it.
+type ruleBooks struct {
+	packets, bytes, kept atomic.Uint64
+	position, chosen     uint32 // of a rule that samples by packet
+}
+
+// add counts without the price of an atomic addition: there is one writer.
+func add(to *atomic.Uint64, n uint64) { to.Store(to.Load() + n) }
 
 // NewEngine makes an engine that has seen nothing yet, for a collector with these
 // settings and addresses.
 func NewEngine(p *Policy, config *bpf.Config, collectors []netip.Addr) *Engine {
-	e := &Engine{policy: p, config: config, collectors: collectors, states: make([]RuleState, len(p.Rules)+1)}
+	e := &Engine{policy: p, config: config, collectors: collectors, states: make([]ruleBooks, len(p.Rules)+1)}
 	if p.Duplicates.Window > 0 {
 		e.sightings = NewSightings(p.Duplicates, NewDigestKey())
 	}
 	return e
 }
 
-// States is what each rule has met, in the order of the file, the default last. The
-// slice is the engine's own.
-func (e *Engine) States() []RuleState { return e.states }
+// Policy is what the engine applies.
+func (e *Engine) Policy() *Policy { return e.policy }
+
+// States is what each rule has met, in the order of the file, the default last.
+func (e *Engine) States() []RuleState {
+	states := make([]RuleState, len(e.states))
+	for i := range e.states {
+		s := &e.states[i]
+		states[i] = RuleState{Packets: s.packets.Load(), Bytes: s.bytes.Load(), Kept: s.kept.Load()}
+	}
+	return states
+}
 
 // Pairs says how many frames of each pair of feeds were duplicates; nil when the
-// policy does not look for them. The map is the engine's own.
+// policy does not look for them.
 func (e *Engine) Pairs() map[Pair]uint64 {
 	if e.sightings == nil {
 		return nil
@@ -45,11 +64,16 @@ func (e *Engine) Pairs() map[Pair]uint64 {
 // Apply says what becomes of an inner frame: VerdictNone, it goes on, perhaps
 // shortened; or the verdict that drops it. rec says time, feed, flow hash, length and
 // flags; it is told the rule met, the weight, and the length that is left of the
-// frame. Who shall unwrap loops asks IsLoop first.
+// frame. A loop that shall be unwrapped goes on as it is, with RecordNested: the
+// rules meet what is in it.
 func (e *Engine) Apply(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Verdict {
 	rawIP := rec.Flags&bpf.RecordRawIP != 0
-	if e.policy.Loops == LoopDrop && IsLoop(e.config, e.collectors, key, rawIP, frame) {
-		return bpf.DropLoop
+	if e.policy.Loops != LoopKeep && IsLoop(e.config, e.collectors, key, rawIP, frame) {
+		if e.policy.Loops == LoopDrop {
+			return bpf.DropLoop
+		}
+		rec.Flags |= bpf.RecordNested
+		return bpf.VerdictNone
 	}
 	v := e.Decide(key, rec, frame)
 	if v == bpf.VerdictNone && e.sightings != nil && e.sightings.Again(rec.Feed, rec.Time, frame, rawIP) {
@@ -71,15 +95,15 @@ func (e *Engine) Decide(key *bpf.FeedKey, rec *bpf.Record, frame []byte) bpf.Ver
 	rec.Rule = number
 	state := &e.states[index]
 	kept := !action.Drop && (action.OneIn <= 1 || sampled(action, state, uint32(index), rec.FlowHash))
-	state.Packets++
-	state.Bytes += uint64(rec.Length)
+	add(&state.packets, 1)
+	add(&state.bytes, uint64(rec.Length))
 	switch {
 	case action.Drop:
 		return bpf.DropPolicy
 	case !kept:
 		return bpf.DropSampled
 	}
-	state.Kept++
+	add(&state.kept, 1)
 	rec.Weight = max(action.OneIn, 1)
 	if action.Snap != 0 && action.Snap < rec.Length {
 		rec.Length = action.Snap
@@ -169,17 +193,17 @@ const sampleFlows = 0x5bd1e995
 // sampled says whether a sampling rule keeps a frame. By packet, it is one of each
 // block of OneIn, its place in the block drawn anew each time; by flow, it is what
 // a hash says that both directions share.
-func sampled(a Action, state *RuleState, index, flowHash uint32) bool {
+func sampled(a Action, state *ruleBooks, index, flowHash uint32) bool {
 	if a.ByFlow {
 		return scale(mix(flowHash^sampleFlows), a.OneIn) == 0
 	}
-	if state.Position == 0 {
-		state.Chosen = scale(mix(uint32(state.Packets)^mix(index)), a.OneIn)
+	if state.position == 0 {
+		state.chosen = scale(mix(uint32(state.packets.Load())^mix(index)), a.OneIn)
 	}
-	kept := state.Position == state.Chosen
-	state.Position++
-	if state.Position >= a.OneIn {
-		state.Position = 0
+	kept := state.position == state.chosen
+	state.position++
+	if state.position >= a.OneIn {
+		state.position = 0
 	}
 	return kept
 }

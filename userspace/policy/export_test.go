@@ -1,5 +1,7 @@
 package policy
 
+//go:generate go tool bpf2go -output-suffix _test -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu" kernel harness.bpf.c
+
 import (
 	"encoding/binary"
 
@@ -17,7 +19,7 @@ const HarnessProgram = kernelProgHarness
 // Known makes a filled harness predictable: its digests have this key, its
 // collector these settings and addresses.
 func Known(spec *ebpf.CollectionSpec, key *DigestKey, config *bpf.Config, collectors [][16]byte) error {
-	var set kernelDuplicateSettings
+	var set repeats
 	if err := spec.Variables[kernelVarDuplicates].Get(&set); err != nil {
 		return err
 	}

@@ -7,15 +7,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/filter"
 )
-
-// Maps are the names of the maps that belong to one policy: each load of the
-// program has its own, where those of feeds, verdicts and duplicate pairs go on.
-func Maps() []string {
-	return []string{kernelMapRules, kernelMapRuleSets, kernelMapRuleRanges, kernelMapRulePrefixes,
-		kernelMapRuleMemo, kernelMapRuleStates, kernelMapSightings}
-}
 
 // stub is the function of bpf/policy.h that stands where the filters go.
 const stub = "filter"
@@ -23,7 +17,7 @@ const stub = "filter"
 // Fill puts the policy into a program that includes bpf/policy.h: its constants, its
 // maps' contents, its filters. It must be done before the program is loaded.
 func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
-	constant, ok := spec.Variables[kernelVarPolicy]
+	constant, ok := spec.Variables[bpf.DecapVarPolicy]
 	if !ok {
 		return errors.New("filling in policy: the program has no policy: it does not include bpf/policy.h")
 	}
@@ -34,18 +28,25 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 		name     string
 		contents []ebpf.MapKV
 	}{
-		{kernelMapRules, array(c.rules)},
-		{kernelMapRuleSets, array(c.sets)},
-		{kernelMapRuleRanges, array(c.ranges)},
+		{bpf.DecapMapRules, array(c.rules)},
+		{bpf.DecapMapRuleSets, array(c.sets)},
+		{bpf.DecapMapRuleRanges, array(c.ranges)},
 	} {
 		spec.Maps[m.name].Contents = m.contents
 		spec.Maps[m.name].MaxEntries = uint32(max(len(m.contents), 1))
 	}
-	spec.Maps[kernelMapRuleStates].MaxEntries = uint32(len(c.rules))
-	prefixes := spec.Maps[kernelMapRulePrefixes]
+	spec.Maps[bpf.DecapMapRuleStates].MaxEntries = uint32(len(c.rules))
+	prefixes := spec.Maps[bpf.DecapMapRulePrefixes]
 	prefixes.Contents = nil
 	for prefix, set := range c.prefixes {
 		prefixes.Contents = append(prefixes.Contents, ebpf.MapKV{Key: prefix, Value: set})
+	}
+	if exporters, ok := spec.Maps[bpf.DecapMapExporters]; ok {
+		exporters.Contents = nil
+		for _, p := range c.policy.Exporters {
+			address, bits := mapped(p)
+			exporters.Contents = append(exporters.Contents, ebpf.MapKV{Key: bpf.DecapExporterPrefix{Bits: uint32(bits), Address: address}, Value: uint8(1)})
+		}
 	}
 	if err := c.fillDuplicates(spec); err != nil {
 		return err
@@ -67,16 +68,16 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 // packets to collide. A table that is not used shrinks to one bucket.
 func (c *Compiled) fillDuplicates(spec *ebpf.CollectionSpec) error {
 	d := c.policy.Duplicates
-	set := kernelDuplicateSettings{Window: uint64(d.Window / time.Nanosecond), Key: *NewDigestKey(), Ignore: uint32(d.Ignore)}
+	set := repeats{Window: uint64(d.Window / time.Nanosecond), Key: *NewDigestKey(), Ignore: uint32(d.Ignore)}
 	if d.WithinFeed {
 		set.WithinFeed = 1
 	}
-	if err := spec.Variables[kernelVarDuplicates].Set(&set); err != nil {
+	if err := spec.Variables[bpf.DecapVarDuplicates].Set(&set); err != nil {
 		return fmt.Errorf("filling in policy: %w", err)
 	}
-	spec.Maps[kernelMapDuplicatePairs].Contents = []ebpf.MapKV{{Key: Pair{}, Value: uint64(0)}}
+	spec.Maps[bpf.DecapMapDuplicatePairs].Contents = []ebpf.MapKV{{Key: Pair{}, Value: uint64(0)}}
 	if d.Window == 0 {
-		spec.Maps[kernelMapSightings].MaxEntries = 1
+		spec.Maps[bpf.DecapMapSightings].MaxEntries = 1
 	}
 	return nil
 }

@@ -10,15 +10,6 @@ volatile const struct config settings;
 
 #include "../../bpf/policy.h"
 
-/* bpf2go reads types from BTF, and BTF holds what something refers to. */
-const enum policy_limit *const btf_policy_limit __attribute__((used));
-const enum dimension *const btf_dimension __attribute__((used));
-const enum side *const btf_side __attribute__((used));
-const enum rule_direction *const btf_rule_direction __attribute__((used));
-const enum loop_action *const btf_loop_action __attribute__((used));
-const enum duplicate_limit *const btf_duplicate_limit __attribute__((used));
-const enum ignored *const btf_ignored __attribute__((used));
-
 struct question {
 	struct feed_key key;
 	struct record record;

@@ -16,8 +16,6 @@
 // Engine has counters and belongs to one goroutine.
 package policy
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu" -type policy_limit -type dimension -type side -type rule_direction -type loop_action -type duplicate_limit -type ignored kernel harness.bpf.c
-
 import (
 	"fmt"
 	"net/netip"
@@ -85,9 +83,9 @@ type Direction uint32
 
 // AnyDirection is the condition that always holds.
 const (
-	AnyDirection = Direction(kernelRuleDirectionDIRECTION_UNKNOWN)
-	Ingress      = Direction(kernelRuleDirectionDIRECTION_INGRESS)
-	Egress       = Direction(kernelRuleDirectionDIRECTION_EGRESS)
+	AnyDirection = Direction(bpf.DecapRuleDirectionDIRECTION_UNKNOWN)
+	Ingress      = Direction(bpf.DecapRuleDirectionDIRECTION_INGRESS)
+	Egress       = Direction(bpf.DecapRuleDirectionDIRECTION_EGRESS)
 )
 
 func (d Direction) String() string {
@@ -135,11 +133,11 @@ type LoopAction uint8
 
 const (
 	// LoopDrop drops it, counted.
-	LoopDrop = LoopAction(kernelLoopActionLOOP_DROP)
+	LoopDrop = LoopAction(bpf.DecapLoopActionLOOP_DROP)
 	// LoopUnwrap opens it once more: switches with a broken egress mirror wrap twice.
-	LoopUnwrap = LoopAction(kernelLoopActionLOOP_UNWRAP)
+	LoopUnwrap = LoopAction(bpf.DecapLoopActionLOOP_UNWRAP)
 	// LoopKeep treats it as any other frame.
-	LoopKeep = LoopAction(kernelLoopActionLOOP_KEEP)
+	LoopKeep = LoopAction(bpf.DecapLoopActionLOOP_KEEP)
 )
 
 func (l LoopAction) String() string {
@@ -168,17 +166,29 @@ type Ignored uint8
 
 const (
 	// IgnoreTTL is TTL and hop limit: a router counts them down.
-	IgnoreTTL = Ignored(kernelIgnoredIGNORE_TTL)
+	IgnoreTTL = Ignored(bpf.DecapIgnoredIGNORE_TTL)
 	// IgnoreTOS is TOS and traffic class: a switch re-marks them.
-	IgnoreTOS = Ignored(kernelIgnoredIGNORE_TOS)
+	IgnoreTOS = Ignored(bpf.DecapIgnoredIGNORE_TOS)
 	// IgnoreChecksums is those of IPv4, TCP, UDP, ICMPv6: a sender that leaves
 	// them to its NIC is mirrored before they are right.
-	IgnoreChecksums = Ignored(kernelIgnoredIGNORE_CHECKSUMS)
+	IgnoreChecksums = Ignored(bpf.DecapIgnoredIGNORE_CHECKSUMS)
 	// IgnoreVLAN is every 802.1Q tag.
-	IgnoreVLAN = Ignored(kernelIgnoredIGNORE_VLAN)
+	IgnoreVLAN = Ignored(bpf.DecapIgnoredIGNORE_VLAN)
 	// IgnoreMAC is the Ethernet addresses of an IP packet: a router rewrites them.
-	IgnoreMAC = Ignored(kernelIgnoredIGNORE_MAC)
+	IgnoreMAC = Ignored(bpf.DecapIgnoredIGNORE_MAC)
 )
+
+// Admission writes into the settings of a program who may send. The list itself is
+// in the policy: Fill puts it into the program.
+func (p *Policy) Admission(settings *bpf.Config) {
+	settings.ListExporters, settings.DropStrangers = 0, 0
+	if p.Exporters != nil {
+		settings.ListExporters = 1
+	}
+	if p.DropStrangers {
+		settings.DropStrangers = 1
+	}
+}
 
 // Default keeps every frame of every exporter and drops loops.
 func Default() *Policy {

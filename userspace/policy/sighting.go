@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"maps"
+	"sync"
+	"time"
+)
 
 // sighting is the newest first copy of a packet.
 type sighting struct {
@@ -9,7 +13,7 @@ type sighting struct {
 	feed   uint32 // 0: no sighting
 }
 
-// Sightings finds packets that come again. It is for one goroutine.
+// Sightings finds packets that come again. It is for one goroutine; Pairs is for any.
 //
 // A packet that comes again from the same feed is a retransmission, however alike
 // the two are, and is kept (unless WithinFeed, and it carries a number of its own).
@@ -24,6 +28,8 @@ type Sightings struct {
 	settings Duplicates
 	key      *DigestKey
 	buckets  [][sightingWays]sighting
+
+	counting sync.Mutex // of duplicates only: what is no duplicate does not meet it
 	pairs    map[Pair]uint64
 }
 
@@ -70,12 +76,17 @@ func (s *Sightings) met(b *sighting, feed uint32, now uint64, numbered bool) boo
 }
 
 func (s *Sightings) count(p Pair) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
 	if _, known := s.pairs[p]; !known && len(s.pairs) >= maxPairs+1 {
 		p = Pair{}
 	}
 	s.pairs[p]++
 }
 
-// Pairs says how many frames of each pair of feeds were duplicates. The map is the
-// table's own.
-func (s *Sightings) Pairs() map[Pair]uint64 { return s.pairs }
+// Pairs says how many frames of each pair of feeds were duplicates.
+func (s *Sightings) Pairs() map[Pair]uint64 {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	return maps.Clone(s.pairs)
+}

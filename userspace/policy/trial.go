@@ -115,7 +115,7 @@ func WriteSummaries(w io.Writer, all []Summary) error {
 
 // Close prints what each rule met in all.
 func (t *Trial) Close() error {
-	all := t.engine.policy.Summaries(t.engine.states)
+	all := t.engine.policy.Summaries(t.engine.States())
 	var err error
 	if t.json {
 		err = json.NewEncoder(t.out).Encode(map[string][]Summary{"rules": all})

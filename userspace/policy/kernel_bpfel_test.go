@@ -93,29 +93,6 @@ type kernelDatagramKey struct {
 	Pad         [3]uint8
 }
 
-type kernelDimension uint32
-
-const (
-	kernelDimensionDIMENSION_ENCAP     kernelDimension = 0
-	kernelDimensionDIMENSION_SESSION   kernelDimension = 1
-	kernelDimensionDIMENSION_KEY       kernelDimension = 2
-	kernelDimensionDIMENSION_VNI       kernelDimension = 3
-	kernelDimensionDIMENSION_VLAN      kernelDimension = 4
-	kernelDimensionDIMENSION_DIRECTION kernelDimension = 5
-	kernelDimensionDIMENSION_COUNT     kernelDimension = 6
-)
-
-type kernelDuplicateLimit uint32
-
-const (
-	kernelDuplicateLimitDIGEST_BYTES     kernelDuplicateLimit = 128
-	kernelDuplicateLimitDIGEST_WORDS     kernelDuplicateLimit = 20
-	kernelDuplicateLimitDIGEST_PASSES    kernelDuplicateLimit = 2
-	kernelDuplicateLimitSIGHTING_BUCKETS kernelDuplicateLimit = 65536
-	kernelDuplicateLimitSIGHTING_WAYS    kernelDuplicateLimit = 4
-	kernelDuplicateLimitMAX_PAIRS        kernelDuplicateLimit = 4096
-)
-
 type kernelDuplicateSettings struct {
 	_          structs.HostLayout
 	Window     uint64
@@ -146,6 +123,8 @@ type kernelFeedEntry struct {
 		Bytes    uint64
 		Kept     uint64
 		Critical uint64
+		Loops    uint64
+		Owed     uint64
 		Sequence struct {
 			_          structs.HostLayout
 			Missing    uint64
@@ -179,16 +158,6 @@ type kernelFeedPair struct {
 	Second uint32
 }
 
-type kernelIgnored uint32
-
-const (
-	kernelIgnoredIGNORE_TTL       kernelIgnored = 1
-	kernelIgnoredIGNORE_TOS       kernelIgnored = 2
-	kernelIgnoredIGNORE_CHECKSUMS kernelIgnored = 4
-	kernelIgnoredIGNORE_VLAN      kernelIgnored = 8
-	kernelIgnoredIGNORE_MAC       kernelIgnored = 16
-)
-
 type kernelLikeness struct {
 	_           structs.HostLayout
 	Head        uint64
@@ -197,14 +166,6 @@ type kernelLikeness struct {
 	Source      uint64
 	Text        [128]uint8
 }
-
-type kernelLoopAction uint32
-
-const (
-	kernelLoopActionLOOP_DROP   kernelLoopAction = 0
-	kernelLoopActionLOOP_UNWRAP kernelLoopAction = 1
-	kernelLoopActionLOOP_KEEP   kernelLoopAction = 2
-)
 
 type kernelPolicy struct {
 	_          structs.HostLayout
@@ -222,17 +183,6 @@ type kernelPolicy struct {
 	}
 }
 
-type kernelPolicyLimit uint32
-
-const (
-	kernelPolicyLimitMAX_RULES    kernelPolicyLimit = 1024
-	kernelPolicyLimitMAX_FILTERS  kernelPolicyLimit = 120
-	kernelPolicyLimitMAX_RANGES   kernelPolicyLimit = 4096
-	kernelPolicyLimitMAX_PREFIXES kernelPolicyLimit = 16384
-	kernelPolicyLimitRULE_WORDS   kernelPolicyLimit = 16
-	kernelPolicyLimitMEMO_SLOTS   kernelPolicyLimit = 8192
-)
-
 type kernelRule struct {
 	_      structs.HostLayout
 	Filter uint32
@@ -242,14 +192,6 @@ type kernelRule struct {
 	ByFlow uint8
 	Pad    [2]uint8
 }
-
-type kernelRuleDirection uint32
-
-const (
-	kernelRuleDirectionDIRECTION_UNKNOWN kernelRuleDirection = 0
-	kernelRuleDirectionDIRECTION_INGRESS kernelRuleDirection = 1
-	kernelRuleDirectionDIRECTION_EGRESS  kernelRuleDirection = 2
-)
 
 type kernelRulePrefix struct {
 	_       structs.HostLayout
@@ -279,14 +221,6 @@ type kernelRuleState struct {
 	Chosen   uint32
 }
 
-type kernelSide uint32
-
-const (
-	kernelSideSIDE_EXPORTER  kernelSide = 0
-	kernelSideSIDE_COLLECTOR kernelSide = 1
-	kernelSideSIDE_COUNT     kernelSide = 2
-)
-
 type kernelSightingBucket struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -307,34 +241,27 @@ type kernelSightingBucket struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapCollectors        = "collectors"
-	kernelMapCpus              = "cpus"
-	kernelMapDatagrams         = "datagrams"
-	kernelMapDuplicatePairs    = "duplicate_pairs"
-	kernelMapExporters         = "exporters"
-	kernelMapFeedSlots         = "feed_slots"
-	kernelMapFeeds             = "feeds"
-	kernelMapFreeFeeds         = "free_feeds"
-	kernelMapLikenesses        = "likenesses"
-	kernelMapRuleMemo          = "rule_memo"
-	kernelMapRulePrefixes      = "rule_prefixes"
-	kernelMapRuleRanges        = "rule_ranges"
-	kernelMapRuleSets          = "rule_sets"
-	kernelMapRuleStates        = "rule_states"
-	kernelMapRules             = "rules"
-	kernelMapSightings         = "sightings"
-	kernelMapXsks              = "xsks"
-	kernelProgHarness          = "harness"
-	kernelVarBtfDimension      = "btf_dimension"
-	kernelVarBtfDuplicateLimit = "btf_duplicate_limit"
-	kernelVarBtfIgnored        = "btf_ignored"
-	kernelVarBtfLoopAction     = "btf_loop_action"
-	kernelVarBtfPolicyLimit    = "btf_policy_limit"
-	kernelVarBtfRuleDirection  = "btf_rule_direction"
-	kernelVarBtfSide           = "btf_side"
-	kernelVarDuplicates        = "duplicates"
-	kernelVarPolicy            = "policy"
-	kernelVarSettings          = "settings"
+	kernelMapCollectors     = "collectors"
+	kernelMapCpus           = "cpus"
+	kernelMapDatagrams      = "datagrams"
+	kernelMapDuplicatePairs = "duplicate_pairs"
+	kernelMapExporters      = "exporters"
+	kernelMapFeedSlots      = "feed_slots"
+	kernelMapFeeds          = "feeds"
+	kernelMapFreeFeeds      = "free_feeds"
+	kernelMapLikenesses     = "likenesses"
+	kernelMapRuleMemo       = "rule_memo"
+	kernelMapRulePrefixes   = "rule_prefixes"
+	kernelMapRuleRanges     = "rule_ranges"
+	kernelMapRuleSets       = "rule_sets"
+	kernelMapRuleStates     = "rule_states"
+	kernelMapRules          = "rules"
+	kernelMapSightings      = "sightings"
+	kernelMapXsks           = "xsks"
+	kernelProgHarness       = "harness"
+	kernelVarDuplicates     = "duplicates"
+	kernelVarPolicy         = "policy"
+	kernelVarSettings       = "settings"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -409,16 +336,9 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	BtfDimension      *ebpf.VariableSpec `ebpf:"btf_dimension"`
-	BtfDuplicateLimit *ebpf.VariableSpec `ebpf:"btf_duplicate_limit"`
-	BtfIgnored        *ebpf.VariableSpec `ebpf:"btf_ignored"`
-	BtfLoopAction     *ebpf.VariableSpec `ebpf:"btf_loop_action"`
-	BtfPolicyLimit    *ebpf.VariableSpec `ebpf:"btf_policy_limit"`
-	BtfRuleDirection  *ebpf.VariableSpec `ebpf:"btf_rule_direction"`
-	BtfSide           *ebpf.VariableSpec `ebpf:"btf_side"`
-	Duplicates        *ebpf.VariableSpec `ebpf:"duplicates"`
-	Policy            *ebpf.VariableSpec `ebpf:"policy"`
-	Settings          *ebpf.VariableSpec `ebpf:"settings"`
+	Duplicates *ebpf.VariableSpec `ebpf:"duplicates"`
+	Policy     *ebpf.VariableSpec `ebpf:"policy"`
+	Settings   *ebpf.VariableSpec `ebpf:"settings"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -486,16 +406,9 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	BtfDimension      *ebpf.Variable `ebpf:"btf_dimension"`
-	BtfDuplicateLimit *ebpf.Variable `ebpf:"btf_duplicate_limit"`
-	BtfIgnored        *ebpf.Variable `ebpf:"btf_ignored"`
-	BtfLoopAction     *ebpf.Variable `ebpf:"btf_loop_action"`
-	BtfPolicyLimit    *ebpf.Variable `ebpf:"btf_policy_limit"`
-	BtfRuleDirection  *ebpf.Variable `ebpf:"btf_rule_direction"`
-	BtfSide           *ebpf.Variable `ebpf:"btf_side"`
-	Duplicates        *ebpf.Variable `ebpf:"duplicates"`
-	Policy            *ebpf.Variable `ebpf:"policy"`
-	Settings          *ebpf.Variable `ebpf:"settings"`
+	Duplicates *ebpf.Variable `ebpf:"duplicates"`
+	Policy     *ebpf.Variable `ebpf:"policy"`
+	Settings   *ebpf.Variable `ebpf:"settings"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.
@@ -522,5 +435,5 @@ func _KernelClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed kernel_bpfel.o
+//go:embed kernel_bpfel_test.o
 var _KernelBytes []byte
