@@ -4,7 +4,8 @@
 //
 //	wire       [ Ethernet | IP | GRE | ERSPAN | inner frame ]
 //	classify   whose packet, which tunnel            not ours: XDP_PASS, untouched
-//	admit      exporter, feed, policy                not wanted: XDP_DROP, counted
+//	admit      exporter, feed                        not wanted: XDP_DROP, counted
+//	meet       the policy                            the same
 //	strip                        [ record | inner frame ]
 //	finish     one verdict, counted                  XDP_REDIRECT to an AF_XDP socket
 //

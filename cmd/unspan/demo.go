@@ -17,6 +17,7 @@ import (
 	"github.com/unspan/unspan/userspace/lab"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/mirror"
+	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/traffic"
 )
 
@@ -25,6 +26,18 @@ type demoCommand struct {
 	Duration time.Duration `default:"5s" help:"How long to mirror (${default})."`
 	Rate     string        `default:"20kpps" placeholder:"RATE" help:"How fast (${default})."`
 }
+
+// demoPolicy has no filter: the demo needs nothing that is not in this program.
+const demoPolicy = `rules:
+  - name: one-ipv6-flow-in-four
+    exporter: 2001:db8::/32
+    action: keep
+    sample: {one_in: 4, by: flow}
+  - name: headers-only
+    session: 300
+    action: keep
+    snap: 128
+`
 
 // Run makes a small network, mirrors traffic in it and collects it.
 func (d *demoCommand) Run(ctx context.Context, e env) (err error) {
@@ -41,12 +54,16 @@ func (d *demoCommand) Run(ctx context.Context, e env) (err error) {
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	fmt.Fprintf(e.stdout, "Two network namespaces and a cable between them: exporter %s, collector %s.\n"+
-		"The exporter mirrors %s of traffic in five sessions: ERSPAN I, II and III, and GRE over IPv4 and IPv6.\n\n",
-		l.Mirror.IPv4, l.Collector.IPv4, d.Duration)
+		"The exporter mirrors %s of traffic in five sessions: ERSPAN I, II and III, and GRE over IPv4 and IPv6.\n"+
+		"The collector has a policy, which its kernel half carries out:\n\n%s\n",
+		l.Mirror.IPv4, l.Collector.IPv4, d.Duration, demoPolicy)
 
 	config := collector.Default()
 	config.Interface, config.Version = l.Collector.Link, version()
 	config.Write, config.Store.Path = true, d.Write
+	if config.Policy, err = policy.Read(ctx, "the demo's policy", []byte(demoPolicy)); err != nil {
+		return err
+	}
 	live, err := collector.New(config)
 	if err != nil {
 		return err

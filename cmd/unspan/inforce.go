@@ -34,13 +34,20 @@ func (r *runCommand) applyPolicy(live *collector.Live, log *slog.Logger) func(co
 
 // showPolicy prints the policy in force and what its rules have met.
 func showPolicy(live *collector.Live, w io.Writer, asJSON bool) error {
-	compiled := live.Policy()
-	if compiled == nil {
-		return errors.New("the collector is still setting up: try again")
-	}
-	snapshot, err := live.Snapshot()
-	if err != nil {
-		return err
+	var compiled *policy.Compiled
+	var snapshot ledger.Snapshot
+	for { // until both are of one policy
+		compiled = live.Policy()
+		if compiled == nil {
+			return errors.New("the collector is still setting up: try again")
+		}
+		var err error
+		if snapshot, err = live.Snapshot(); err != nil {
+			return err
+		}
+		if live.Policy() == compiled {
+			break
+		}
 	}
 	explained := compiled.Explain()
 	if asJSON {
@@ -48,8 +55,8 @@ func showPolicy(live *collector.Live, w io.Writer, asJSON bool) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(struct {
 			Policy   *policy.Explanation `json:"policy"`
-			Met      []ledger.Rule       `json:"met"`
-			Overlaps []ledger.Overlap    `json:"overlaps"`
+			Met      []ledger.Rule       `json:"met,omitempty"`
+			Overlaps []ledger.Overlap    `json:"overlaps,omitempty"`
 		}{explained, snapshot.Rules, snapshot.Overlaps})
 	}
 	if err := explained.WriteText(w); err != nil {
