@@ -12,7 +12,6 @@ import (
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/feed"
-	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/privilege"
@@ -33,7 +32,7 @@ type Config struct {
 	Timestamps clock.Mode
 	Reassembly reassembly.Config
 
-	Flows *flow.Config // rebuild flows; nil: do not
+	Flows *Flows // rebuild flows; nil: do not
 
 	Write   bool         // write captures at all
 	Store   store.Config // where to
@@ -78,6 +77,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("workers %d: must be 1 to %d per receive queue", c.Workers, bpf.MaxWorkers)
 	case c.Duration < 0:
 		return errors.New("duration must not be negative")
+	}
+	if c.Flows != nil {
+		return c.Flows.validate()
 	}
 	return nil
 }

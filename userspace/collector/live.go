@@ -36,6 +36,7 @@ type run struct {
 	queues  []*xsk.Queue
 	workers []*receiver
 	output  *output
+	flows   *flows
 	offset  *clock.Offset
 	stamped bool // the NIC tells when packets arrived
 	limit   *limit
@@ -117,6 +118,10 @@ func (r *run) open(c *Config) (err error) {
 	if r.output, err = openOutput(c, len(r.queues)*c.Workers, r.books); err != nil {
 		return err
 	}
+	if r.flows, err = openFlows(c, len(r.queues)*c.Workers, false); err != nil {
+		r.output.abandon()
+		return err
+	}
 	if err := r.hire(c, addrs); err != nil {
 		r.output.abandon()
 		return err
@@ -173,6 +178,7 @@ func (r *run) hire(c *Config, addrs []netip.Addr) error {
 			if err != nil {
 				return err
 			}
+			w.rebuild(r.flows, len(r.workers))
 			r.workers = append(r.workers, &receiver{worker: w, socket: s, offset: r.offset, ending: &r.ending})
 		}
 	}
@@ -196,7 +202,7 @@ func (r *run) collect(ctx context.Context, duration time.Duration) error {
 	for _, w := range r.workers {
 		err = errors.Join(err, w.socket.Wake())
 	}
-	err = errors.Join(err, group.Wait(), r.output.wait())
+	err = errors.Join(err, group.Wait(), r.output.wait(), r.flows.wait())
 	r.drained.Store(true)
 	return err
 }
@@ -251,7 +257,7 @@ func (r *run) books(feed uint32) (bpf.FeedState, bool) {
 func (r *run) close() error {
 	r.reading.Lock() // who comes now finds the last snapshot
 	defer r.reading.Unlock()
-	var errs []error
+	errs := []error{r.flows.close()}
 	for _, q := range r.queues {
 		errs = append(errs, q.Close())
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/decap"
 	"github.com/unspan/unspan/userspace/feed"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/ledger"
 
 	"github.com/unspan/unspan/bpf"
@@ -23,16 +24,18 @@ import (
 type Offline struct {
 	Progress func(Progress) // told a few times a second; may be nil
 
-	config Config
-	files  []string
-	engine *decap.Engine
-	table  *feed.Table
-	worker *worker
-	output *output
-	frames uint64
-	ended  atomic.Bool // all is read: the books stand still
-	start  time.Time
-	end    time.Time
+	config  Config
+	files   []string
+	engine  *decap.Engine
+	table   *feed.Table
+	worker  *worker
+	output  *output
+	flows   *flows
+	frames  uint64
+	records [256]flow.Flow // on their way to the sinks
+	ended   atomic.Bool    // all is read: the books stand still
+	start   time.Time
+	end     time.Time
 }
 
 // Progress is how far reading has come.
@@ -69,10 +72,15 @@ func (o *Offline) Run(ctx context.Context) (err error) {
 	if o.output, err = openOutput(&o.config, 1, o.books); err != nil {
 		return err
 	}
-	lim := newLimit(o.config.Count)
-	if o.worker, err = newWorker(&o.config, o.table, nil, o.output, 0, lim); err != nil {
+	if o.flows, err = openFlows(&o.config, 1, true); err != nil {
+		o.output.abandon()
 		return err
 	}
+	lim := newLimit(o.config.Count)
+	if o.worker, err = newWorker(&o.config, o.table, nil, o.output, 0, lim); err != nil {
+		return errors.Join(err, o.flows.close())
+	}
+	o.worker.rebuild(o.flows, 0)
 	// One goroutine has both, so they share what rules have met and what was seen before.
 	rules := o.worker.rules.Load()
 	o.engine.SetPolicy(o.config.Policy.Exporters, o.config.Policy.DropStrangers, rules.Apply)
@@ -83,7 +91,8 @@ func (o *Offline) Run(ctx context.Context) (err error) {
 	}
 	o.ended.Store(true)
 	o.worker.finish()
-	return errors.Join(err, o.output.wait())
+	o.flows.hand(ctx, o.records[:])
+	return errors.Join(err, o.output.wait(), o.flows.close())
 }
 
 // books gives a feed's figures to the last file. Those finished before, by
@@ -131,6 +140,9 @@ func (o *Offline) read(ctx context.Context, r *pcapng.Reader, progress *Progress
 			return err
 		}
 		o.frames++
+		if o.frames%256 == 0 {
+			o.flows.hand(ctx, o.records[:]) // the ring has room for what 256 frames end
+		}
 		if o.frames%4096 == 0 {
 			if ctx.Err() != nil {
 				return fmt.Errorf("stopped after %d packets: %w", o.frames, context.Cause(ctx))
@@ -158,6 +170,7 @@ func (o *Offline) Snapshot() ledger.Snapshot {
 		Frames: o.frames, FramesCounted: true,
 		XDP: o.engine.Frames(),
 	}
+	s.Flows = o.flows.ledger()
 	for key, state := range o.table.All() {
 		s.Feeds = append(s.Feeds, ledger.Feed{Key: key, State: state})
 	}

@@ -46,6 +46,7 @@ func (r *run) snapshot() (s ledger.Snapshot, err error) {
 		Start:   r.start, Elapsed: time.Since(r.start),
 		Live: true, Final: r.drained.Load(),
 	}
+	s.Flows = r.flows.ledger()
 	workers := make([]*worker, len(r.workers))
 	for i, w := range r.workers {
 		workers[i] = w.worker

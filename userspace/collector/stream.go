@@ -37,6 +37,7 @@ func (w *worker) stream(rec *bpf.Record) *stream {
 	if head != nil && head.feed != rec.Feed {
 		head = nil // the slot's former feed is gone
 	}
+	w.rebuilt.meet(rec.Feed, w.feeds)
 	*slot = &stream{feed: rec.Feed, link: link, frame: frame.NewFeed(w.config.Frame), next: head}
 	return *slot
 }

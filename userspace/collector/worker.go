@@ -36,6 +36,7 @@ type worker struct {
 	out     *output
 	lane    *store.Lane // nil when nothing is written
 	flows   *flow.Table // nil when no flows are rebuilt
+	rebuilt *flows      // likewise: of all workers
 	limit   *limit
 	scratch []byte // of tagged
 
@@ -74,16 +75,12 @@ func newWorker(c *Config, f feeds, offset *clock.Offset, out *output, lane int, 
 		scratch: make([]byte, 0, 1<<16+64), // the largest frame and its tag
 	}
 	w.apply(c.Policy)
-	if c.Flows != nil {
-		flows := *c.Flows
-		flows.Worker = lane
-		if w.flows, err = flow.New(flows); err != nil {
-			return nil, err
-		}
-	}
 	w.publish()
 	return w, nil
 }
+
+// rebuild gives the worker a flow table of its own.
+func (w *worker) rebuild(f *flows, i int) { w.rebuilt, w.flows = f, f.table(i) }
 
 // receive takes what came out of an AF_XDP ring.
 func (w *worker) receive(buf []byte) {
@@ -209,6 +206,7 @@ func (w *worker) finish() {
 	if w.lane != nil {
 		w.lane.Close()
 	}
+	w.rebuilt.drain(w.flows)
 	w.publish()
 }
 

@@ -2,13 +2,13 @@ package collector
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/unspan/unspan/bpf"
 	"github.com/unspan/unspan/userspace/feed"
-	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/store"
 	"github.com/unspan/unspan/userspace/traffic"
 )
@@ -45,8 +45,8 @@ func BenchmarkWorker(b *testing.B) {
 			c.Write, c.Store.Path = true, dir
 			c.Store.Writer = store.Inline
 			c.Store.RotateSize, c.Store.Keep = 64<<20, 2
-			flows := flow.Default()
-			c.Flows = &flows
+			rebuild := DefaultFlows()
+			c.Flows = &rebuild
 			table := feed.NewTable(feed.Max)
 			bufs := ring(b, table, size)
 			out, err := openOutput(&c, 1, table.State)
@@ -57,6 +57,11 @@ func BenchmarkWorker(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			flows, err := openFlows(&c, 1, false)
+			if err != nil {
+				b.Fatal(err)
+			}
+			w.rebuild(flows, 0)
 			for _, buf := range bufs {
 				w.receive(buf)
 			}
@@ -71,7 +76,7 @@ func BenchmarkWorker(b *testing.B) {
 			}
 			b.StopTimer()
 			w.finish()
-			if err := out.wait(); err != nil {
+			if err := errors.Join(out.wait(), flows.close()); err != nil {
 				b.Fatal(err)
 			}
 			if l := w.ledger(); l.Inner == 0 || l.Malformed != 0 {

@@ -146,11 +146,12 @@ func (e *Exporter) collect(batch []flow.Flow) (total int) {
 }
 
 // Put hands over a record that is in no ring, as Table.Drain yields them. It
-// waits for room in every queue until ctx is done; what then has none is
-// dropped and counted. It may be called while Run runs, from any goroutine.
+// waits for room in every queue, until ctx is done and but for queues whose sink
+// fails; what has none is dropped and counted. It may be called while Run runs,
+// from any goroutine.
 func (e *Exporter) Put(ctx context.Context, f *flow.Flow) {
 	for _, p := range e.pumps {
-		p.queue.put(ctx, f)
+		p.queue.put(ctx, &p.failing, f)
 	}
 }
 

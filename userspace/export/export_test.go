@@ -232,6 +232,35 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// TestPutBesideFailing: what a failing sink has no room for is dropped, and the
+// other one gets all.
+func TestPutBesideFailing(t *testing.T) {
+	good, bad := &memory{}, &memory{fail: func(int) (int, error) { return 0, errors.New("away") }}
+	c := quick()
+	c.Queue, c.Grace = 16, time.Millisecond
+	e, err := export.New(c, slog.New(slog.DiscardHandler), nil, []export.Target{{Name: "bad", Sink: bad}, {Name: "good", Sink: good}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	result := make(chan error)
+	go func() { result <- e.Run(ctx) }()
+	for id := range uint64(500) {
+		e.Put(context.Background(), &flow.Flow{ID: id + 1})
+	}
+	for s := e.Stats()[1]; s.Written < 500; s = e.Stats()[1] {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+	inOrder(t, "good", good.ids, 500)
+	if s := e.Stats()[0]; s.Written != 0 || s.Dropped != 500 || s.Waiting != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestIdleSinkIsCalled: templates and files are due though no flow ends.
 func TestIdleSinkIsCalled(t *testing.T) {
 	m := &memory{}

@@ -18,7 +18,7 @@ type pump struct {
 	target  Target
 	queue   *queue
 	errors  atomic.Uint64
-	failing bool
+	failing atomic.Bool
 	told    time.Time // when the failure was last logged
 }
 
@@ -84,15 +84,15 @@ func (p *pump) write(ctx context.Context, batch []flow.Flow) bool {
 		return false // the end, not a failure of the sink
 	case err != nil:
 		p.errors.Add(1)
-		if !p.failing || time.Since(p.told) >= tellEvery {
+		if !p.failing.Load() || time.Since(p.told) >= tellEvery {
 			s := p.queue.stats()
 			p.log.Warn("exporting flows", "sink", p.target.Name, "error", err, "waiting", s.Waiting, "dropped", s.Dropped)
 			p.told = time.Now()
 		}
-		p.failing = true
+		p.failing.Store(true)
 		return false
-	case p.failing:
-		p.failing = false
+	case p.failing.Load():
+		p.failing.Store(false)
 		p.log.Info("exporting flows again", "sink", p.target.Name, "dropped", p.queue.stats().Dropped)
 	}
 	return true

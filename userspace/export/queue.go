@@ -3,6 +3,8 @@ package export
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/unspan/unspan/userspace/flow"
 )
@@ -49,13 +51,16 @@ func (q *queue) offer(batch []flow.Flow) {
 	signal(q.ready)
 }
 
-// put waits for room for one record.
-func (q *queue) put(ctx context.Context, f *flow.Flow) {
+// again is how long put waits before it looks again whether the sink fails.
+const again = 10 * time.Millisecond
+
+// put waits for room for one record, unless the sink fails.
+func (q *queue) put(ctx context.Context, failing *atomic.Bool, f *flow.Flow) {
 	one := []flow.Flow{*f}
 	for {
 		q.mu.Lock()
 		n := q.push(one)
-		if n == 0 && ctx.Err() != nil {
+		if n == 0 && (ctx.Err() != nil || failing.Load()) {
 			q.dropped++
 			n = 1
 		}
@@ -64,10 +69,13 @@ func (q *queue) put(ctx context.Context, f *flow.Flow) {
 		if n == 1 {
 			return
 		}
+		timer := time.NewTimer(again)
 		select {
 		case <-q.room:
+		case <-timer.C:
 		case <-ctx.Done():
 		}
+		timer.Stop()
 	}
 }
 

@@ -21,8 +21,8 @@ type Row struct {
 	Sampling  uint32    `json:"sampling" parquet:"sampling"`
 
 	Domain     uint32 `json:"domain" parquet:"domain"`
-	ClientFeed uint32 `json:"client_feed" parquet:"client_feed"`
-	ServerFeed uint32 `json:"server_feed" parquet:"server_feed"`
+	ClientFeed string `json:"client_feed" parquet:"client_feed,dict"` // its name: 192.0.2.7/erspan2/1000
+	ServerFeed string `json:"server_feed" parquet:"server_feed,dict"`
 	VLAN       uint32 `json:"vlan" parquet:"vlan"`
 	InnerVLAN  uint32 `json:"inner_vlan" parquet:"inner_vlan"`
 	EtherType  uint32 `json:"ether_type" parquet:"ether_type"`
@@ -31,6 +31,8 @@ type Row struct {
 
 	ClientIP   string `json:"client_ip,omitempty" parquet:"client_ip,dict"`
 	ServerIP   string `json:"server_ip,omitempty" parquet:"server_ip,dict"`
+	ClientName string `json:"client_name,omitempty" parquet:"client_name,dict"`
+	ServerName string `json:"server_name,omitempty" parquet:"server_name,dict"`
 	Protocol   uint32 `json:"protocol" parquet:"protocol"` // 255: not IP
 	ClientPort uint32 `json:"client_port" parquet:"client_port"`
 	ServerPort uint32 `json:"server_port" parquet:"server_port"`
@@ -69,8 +71,8 @@ type Row struct {
 	ServerCopies          uint32 `json:"server_copies" parquet:"server_copies"`
 }
 
-// RowOf writes a flow record as a row.
-func RowOf(f *flow.Flow) Row {
+// RowOf writes a flow record as a row, with what names there are.
+func RowOf(f *flow.Flow, labels *Labels) Row {
 	r := Row{
 		FlowID:    f.ID,
 		First:     time.Unix(0, int64(f.First)).UTC(),
@@ -81,14 +83,16 @@ func RowOf(f *flow.Flow) Row {
 		Sampling:  f.Weight,
 
 		Domain:     f.Domain,
-		ClientFeed: f.Feed[0],
-		ServerFeed: f.Feed[1],
+		ClientFeed: labels.FeedName(f.Feed[0]),
+		ServerFeed: labels.FeedName(f.Feed[1]),
 		VLAN:       uint32(f.VLAN[0]),
 		InnerVLAN:  uint32(f.VLAN[1]),
 		EtherType:  uint32(f.EtherType),
 		ClientMAC:  net.HardwareAddr(f.MAC[0][:]).String(),
 		ServerMAC:  net.HardwareAddr(f.MAC[1][:]).String(),
 
+		ClientName: labels.EndName(f, 0),
+		ServerName: labels.EndName(f, 1),
 		Protocol:   uint32(f.Protocol),
 		ClientPort: uint32(f.Port[0]),
 		ServerPort: uint32(f.Port[1]),

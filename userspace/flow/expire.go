@@ -290,4 +290,5 @@ func (t *Table) Drain(f func(*Flow)) {
 		t.count[EndedForced]++
 	}
 	t.show()
+	t.serve(t.used) // a view that waits is told what is left: nothing
 }

@@ -17,9 +17,31 @@ func TestLate(t *testing.T) {
 	} {
 		var l lane
 		for i, s := range test.sequences {
-			if got := l.late(s); got != test.want[i] {
+			if got := l.late(1, s); got != test.want[i] {
 				t.Errorf("%s: %d late is %v", test.name, s, got)
 			}
+		}
+	}
+}
+
+// A slot is taken over by another feed, of another generation: its order begins
+// anew, and the domain is the slot's until it is set again.
+func TestSlots(t *testing.T) {
+	var l lane
+	for _, step := range []struct {
+		feed, sequence uint32
+		want           bool
+	}{{0x10003, 7, false}, {0x10003, 7, true}, {0x20003, 7, false}, {0x20003, 6, true}} {
+		if got := l.late(step.feed, step.sequence); got != step.want {
+			t.Errorf("feed %#x, %d: late is %v", step.feed, step.sequence, got)
+		}
+	}
+	f := NewFeeds(4)
+	f.SetDomain(0x10003, 7)
+	f.SetDomain(0x10004, 7) // no such slot
+	for feed, want := range map[uint32]uint32{3: 7, 0x10003: 7, 0x20003: 7, 0x10004: 0, 4: 0} {
+		if got := f.Domain(feed); got != want {
+			t.Errorf("domain of feed %#x is %d, want %d", feed, got, want)
 		}
 	}
 }

@@ -199,6 +199,11 @@ func (t *Table) look(r *request, i uint32) {
 	}
 	row.Flows = 1
 	row.Rate = t.rate(i)
+	r.put(row)
+}
+
+// put takes the row of a flow, under both of its ends when hosts are asked for.
+func (r *request) put(row Row) {
 	if r.query.By == ByAddress {
 		back := row
 		back.reverse()
@@ -352,7 +357,7 @@ func (r *request) take(row *Row) {
 		k := row.group()
 		if i, ok := r.groups[k]; ok {
 			r.rows[i].add(row)
-		} else if len(r.rows) < cap(r.rows) {
+		} else if len(r.rows) < cap(r.rows) || r.query.Limit == 0 {
 			r.groups[k] = len(r.rows)
 			r.rows = append(r.rows, *row)
 		} else {
@@ -361,7 +366,7 @@ func (r *request) take(row *Row) {
 		return
 	}
 	score := row.score(r.query.Order)
-	if len(r.rows) < cap(r.rows) {
+	if len(r.rows) < cap(r.rows) || r.query.Limit == 0 {
 		r.rows = append(r.rows, *row)
 		r.scores = append(r.scores, score)
 		return
@@ -386,7 +391,7 @@ func (r *request) answer() Answer {
 		return cmp.Or(cmp.Compare(b.score(r.query.Order), a.score(r.query.Order)), cmp.Compare(a.ID, b.ID))
 	})
 	a := Answer{Rows: r.rows, Rest: r.rest}
-	if len(a.Rows) > r.query.Limit {
+	if r.query.Limit > 0 && len(a.Rows) > r.query.Limit {
 		for i := range a.Rows[r.query.Limit:] {
 			a.Rest.add(&a.Rows[r.query.Limit+i])
 		}

@@ -214,17 +214,17 @@ func (t *Table) locate() unsafe.Pointer {
 // the frame (ERSPAN II, En=10). A tag the frame still has comes to it later.
 func (t *Table) scope(p *packet, record *bpf.Record) {
 	scope := record.Feed &^ domainScope
-	if int(record.Feed) < len(t.lanes) {
-		if domain := t.feeds.feeds[record.Feed].domain.Load(); domain != 0 {
+	if s := slot(record.Feed); s < len(t.lanes) {
+		if domain := t.feeds.feeds[s].domain.Load(); domain != 0 {
 			scope = domain | domainScope
 		}
 		if record.Flags&bpf.RecordSequence != 0 {
-			missing := &t.feeds.feeds[record.Feed].missing
+			missing := &t.feeds.feeds[s].missing
 			if record.Gap != 0 {
 				missing.Add(record.Gap)
 			}
 			p.missing = missing.Load()
-			p.late = t.lanes[record.Feed].late(record.Sequence)
+			p.late = t.lanes[s].late(record.Feed, record.Sequence)
 		}
 	}
 	p.key[5] = uint64(scope) << 32

@@ -76,12 +76,12 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 		Final:   s.Final,
 		Adds:    true,
 		Lines:   make(map[string]jsonLine, len(lines)),
-		Losses:  make(map[string]map[string]uint64, len(losses)),
+		Losses:  map[string]map[string]uint64{},
 		Feeds:   make([]jsonFeed, 0, len(s.Feeds)),
 
 		Rules: s.Rules, Overlaps: s.Overlaps,
 	}
-	for _, k := range losses {
+	for _, k := range s.losses() {
 		j.Losses[k.String()] = map[string]uint64{}
 	}
 	for i := range lines {

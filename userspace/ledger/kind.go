@@ -18,6 +18,7 @@ const (
 	Kernel               // lost on this machine before a worker had it
 	Disk                 // lost at the disk
 	Intended             // dropped because the configuration says so
+	Export               // a flow record that a sink did not take; its packets are not lost
 	kinds
 )
 
@@ -29,13 +30,21 @@ var kindNames = [kinds]string{
 	Kernel:   "kernel",
 	Disk:     "disk",
 	Intended: "intended",
+	Export:   "export",
 }
 
 // String is the kind's name in JSON and metrics.
 func (k Kind) String() string { return kindNames[k] }
 
-// losses are the kinds that mean a packet of a mirror feed was not delivered.
-var losses = [...]Kind{Upstream, Kernel, Disk, Intended}
+// losses are the kinds that mean a packet of a mirror feed was not delivered,
+// or, where flow records are exported, such a record.
+func (s *Snapshot) losses() []Kind {
+	kinds := []Kind{Upstream, Kernel, Disk, Intended}
+	if s.Flows != nil && len(s.Flows.Exports) > 0 {
+		kinds = append(kinds, Export)
+	}
+	return kinds
+}
 
 // Meaning of a verdict to the reader of the ledger.
 type meaning struct {

@@ -10,6 +10,8 @@
 //	worker      received              = inner frames + fragments, by fate + wrapped twice + malformed records
 //	reassembly  datagrams completed and frames wrapped twice = by verdict, like the XDP line
 //	output      inner frames kept     = written + lost to backlog + refused + not wanted
+//	flows       inner frames looked at = in flows + in none, by reason
+//	export      flow records made     = taken by the sink + waiting + dropped
 //
 // The left side of a line is what the stage before handed on, counted there;
 // the right side is counted by the stage itself. A packet that goes missing
@@ -53,6 +55,7 @@ type Snapshot struct {
 	Queues  []Queue // of a live run
 	Workers []Worker
 	Output  Output
+	Flows   *Flows // nil: no flows are rebuilt
 
 	Rules    []Rule    // of the policy in force, the default last; none: it has no rules
 	Overlaps []Overlap // feeds that deliver the same packets

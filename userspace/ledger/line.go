@@ -9,9 +9,10 @@ import (
 	"github.com/unspan/unspan/userspace/xsk"
 )
 
-// Line is one sum of the ledger: In is the left side, Boxes the right.
+// Line is one sum of the ledger: In is the left side, Boxes the right. Those of
+// exports count flow records, all others packets.
 type Line struct {
-	Name  string // stable: wire, xdp, afxdp, worker, reassembly, output
+	Name  string // stable: wire, xdp, afxdp, worker, reassembly, output, flows, export NAME
 	Title string
 	In    Box
 	Boxes []Box
@@ -62,6 +63,12 @@ func (s *Snapshot) Lines() []Line {
 		lines = append(lines, reassembly)
 	}
 	lines = append(lines, s.output())
+	if s.Flows != nil {
+		lines = append(lines, s.flows())
+		for i := range s.Flows.Exports {
+			lines = append(lines, s.export(&s.Flows.Exports[i]))
+		}
+	}
 	for i := range lines {
 		lines[i].live = !s.Final
 	}

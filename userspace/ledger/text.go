@@ -32,7 +32,7 @@ func (s *Snapshot) WriteText(w io.Writer, o TextOptions) error {
 	writeLines(&b, lines, o)
 	s.writeFeeds(&b, o)
 	s.writeRules(&b)
-	writeLosses(&b, lines)
+	writeLosses(&b, lines, s.losses())
 	s.conclude(&b, lines)
 	_, err := w.Write(b.Bytes())
 	return err
@@ -229,7 +229,7 @@ func (s *Snapshot) writeRules(b *bytes.Buffer) {
 
 // writeLosses says which loss is of which kind. The boxes of a kind are listed,
 // not summed: a packet that arrived malformed may be a gap in a sequence too.
-func writeLosses(b *bytes.Buffer, lines []Line) {
+func writeLosses(b *bytes.Buffer, lines []Line, losses []Kind) {
 	for _, k := range losses {
 		var titles []string
 		packets := map[string]uint64{} // of a title: a policy drops datagrams too

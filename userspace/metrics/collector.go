@@ -72,6 +72,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		s.line(&l)
 	}
 	s.wire(&snapshot)
+	s.flows(snapshot.Flows)
 	for i := range snapshot.Queues {
 		s.queue(&snapshot.Queues[i])
 	}

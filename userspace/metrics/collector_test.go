@@ -17,6 +17,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/unspan/unspan/bpf"
+	"github.com/unspan/unspan/userspace/export"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/metrics"
 	"github.com/unspan/unspan/userspace/reassembly"
@@ -70,6 +72,14 @@ func busy() ledger.Snapshot {
 		Rules:    []ledger.Rule{{Name: "web", Packets: 9, Bytes: 900, Kept: 3}, {Name: "default", Packets: 30, Bytes: 3000, Kept: 28}},
 		Overlaps: []ledger.Overlap{{First: "a", Second: "b", Packets: 5}},
 		Output:   ledger.Output{Written: 12, WrittenBytes: 1200, Backlog: 4, Refused: 3, Surplus: 2, Unasked: 1},
+	}
+	s.Flows = &ledger.Flows{
+		Counters: flow.Counters{
+			flow.Tracked: 13, flow.ShortEthernet: 1, flow.ShortShim: 1, flow.DeepShims: 1, flow.ShortIP: 1, flow.BadIP: 1, flow.NotIP: 1, flow.OuterFragment: 1,
+			flow.Created: 20, flow.EndedIdle: 1, flow.EndedClosed: 2, flow.EndedReused: 1, flow.EndedEvicted: 1, flow.EndedForced: 1,
+			flow.Emitted: 9, flow.RecordsLost: 1,
+		},
+		Exports: []export.Stats{{Name: "ipfix 192.0.2.9:4739", Written: 3, Dropped: 2, Waiting: 3, Errors: 4}},
 	}
 	s.XDP[bpf.PassNotIP] = bpf.Tally{Packets: 6, Bytes: 360}
 	s.XDP[bpf.RedirectFragment] = bpf.Tally{Packets: 8, Bytes: 12_000}
@@ -179,6 +189,28 @@ func TestEverySeries(t *testing.T) {
 		`unspan_output_packets_total{kind="intended",outcome="surplus"}`: 2,
 		`unspan_output_packets_total{kind="onward",outcome="unasked"}`:   1,
 		`unspan_output_bytes_total`:                                      1200,
+
+		`unspan_flow_frames_total{outcome="tracked"}`:                                  13,
+		`unspan_flow_frames_total{outcome="short_ethernet"}`:                           1,
+		`unspan_flow_frames_total{outcome="short_shim"}`:                               1,
+		`unspan_flow_frames_total{outcome="deep_shims"}`:                               1,
+		`unspan_flow_frames_total{outcome="short_ip"}`:                                 1,
+		`unspan_flow_frames_total{outcome="bad_ip"}`:                                   1,
+		`unspan_flow_frames_total{outcome="not_ip"}`:                                   1,
+		`unspan_flow_frames_total{outcome="outer_fragment"}`:                           1,
+		`unspan_flow_live_flows`:                                                       14,
+		`unspan_flow_begun_flows_total`:                                                20,
+		`unspan_flow_ended_flows_total{reason="idle"}`:                                 1,
+		`unspan_flow_ended_flows_total{reason="closed"}`:                               2,
+		`unspan_flow_ended_flows_total{reason="reused"}`:                               1,
+		`unspan_flow_ended_flows_total{reason="evicted"}`:                              1,
+		`unspan_flow_ended_flows_total{reason="forced"}`:                               1,
+		`unspan_flow_records_total`:                                                    9,
+		`unspan_export_records_total{outcome="written",sink="ipfix 192.0.2.9:4739"}`:   3,
+		`unspan_export_records_total{outcome="dropped",sink="ipfix 192.0.2.9:4739"}`:   2,
+		`unspan_export_records_total{outcome="ring_full",sink="ipfix 192.0.2.9:4739"}`: 1,
+		`unspan_export_waiting_records{sink="ipfix 192.0.2.9:4739"}`:                   3,
+		`unspan_export_errors_total{sink="ipfix 192.0.2.9:4739"}`:                      4,
 
 		`unspan_feed_packets_total` + one:           10,
 		`unspan_feed_bytes_total` + one:             1000,

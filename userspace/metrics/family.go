@@ -33,6 +33,16 @@ const (
 	outputPackets
 	outputBytes
 
+	flowFrames
+	flowLive
+	flowBegun
+	flowEnded
+	flowRecords
+
+	exportRecords
+	exportWaiting
+	exportErrors
+
 	ledgerBalance
 
 	feedPackets
@@ -120,6 +130,24 @@ var families = [familyCount]definition{
 		"Inner frames kept: written, lost to backlog (disk too slow) or refused (disk full or failing), surplus (over the number asked for), unasked (no file asked for)."},
 	outputBytes: {"unspan_output_bytes_total", prometheus.CounterValue, nil,
 		"Bytes of the inner frames written."},
+
+	flowFrames: {"unspan_flow_frames_total", prometheus.CounterValue, []string{"outcome"},
+		"Inner frames that the flow tables looked at: tracked (in a flow), or the reason why in none. Absent, like all of flows, when no flows are rebuilt."},
+	flowLive: {"unspan_flow_live_flows", prometheus.GaugeValue, nil,
+		"Flows in the tables now."},
+	flowBegun: {"unspan_flow_begun_flows_total", prometheus.CounterValue, nil,
+		"Flows that began."},
+	flowEnded: {"unspan_flow_ended_flows_total", prometheus.CounterValue, []string{"reason"},
+		"Flows that ended: idle, closed (TCP said goodbye), reused (the ports began a new connection), evicted (the table was full), forced (the run ended)."},
+	flowRecords: {"unspan_flow_records_total", prometheus.CounterValue, nil,
+		"Flow records made. Each goes to every export."},
+
+	exportRecords: {"unspan_export_records_total", prometheus.CounterValue, []string{"sink", "outcome"},
+		"Flow records of an export: written (taken by the sink), dropped (the sink was away or too slow), ring_full (the exporter itself was too slow)."},
+	exportWaiting: {"unspan_export_waiting_records", prometheus.GaugeValue, []string{"sink"},
+		"Flow records that wait for a sink. Grows while the sink is away; when its queue is full, records are dropped."},
+	exportErrors: {"unspan_export_errors_total", prometheus.CounterValue, []string{"sink"},
+		"Failed attempts to give records to a sink. It is tried again, ever less often up to every 30 seconds."},
 
 	ledgerBalance: {"unspan_ledger_balance_packets", prometheus.GaugeValue, []string{"line"},
 		"Left side of a ledger line less its boxes: packets on their way while the ledger was read. Never negative; 0 when nothing moves."},

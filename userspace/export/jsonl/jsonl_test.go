@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/unspan/unspan/userspace/export"
 	"github.com/unspan/unspan/userspace/export/jsonl"
@@ -27,7 +28,7 @@ func flows(n int) []flow.Flow {
 
 func newSink(t *testing.T, path string) *jsonl.Sink {
 	t.Helper()
-	s, err := jsonl.New(path)
+	s, err := jsonl.New(jsonl.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +129,52 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestDirectory begins files by the clock and keeps the newest.
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	old := filepath.Join(dir, "flows-20200101T000000Z.jsonl")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := jsonl.New(jsonl.Config{Files: export.Files{Dir: dir, Interval: time.Second, Keep: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := func() []string {
+		all, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	// The clock is the real one: writes until a second file has begun and the
+	// next stretch has come, however long a write takes.
+	written := 0
+	for end := time.Now().Add(20 * time.Second); len(files()) < 2 || files()[0] == old; {
+		if time.Now().After(end) {
+			t.Fatalf("after 20 s: %v", files())
+		}
+		n, err := s.Write(context.Background(), flows(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		written += n
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for _, f := range files() {
+		got += len(read(t, f))
+	}
+	if got != written {
+		t.Errorf("%d lines in %v, %d were written", got, files(), written)
+	}
+}
+
 func TestNoPath(t *testing.T) {
-	if _, err := jsonl.New(""); err == nil || !strings.HasPrefix(err.Error(), "JSON lines: no path") {
+	if _, err := jsonl.New(jsonl.Config{}); err == nil || !strings.HasPrefix(err.Error(), "JSON lines: no path") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -24,6 +24,8 @@ type Config struct {
 	Brokers []string
 	// Topic must exist, unless the cluster makes topics on its own.
 	Topic string
+	// Labels names what records have as numbers; nil: nothing.
+	Labels *export.Labels
 	// Timeout is how long a record may take before it is tried anew.
 	Timeout time.Duration
 }
@@ -77,7 +79,7 @@ func (s *Sink) Write(ctx context.Context, records []flow.Flow) (int, error) {
 	}
 	batch := make([]*kgo.Record, len(records))
 	for i := range records {
-		value, err := json.Marshal(export.RowOf(&records[i]))
+		value, err := json.Marshal(export.RowOf(&records[i], s.config.Labels))
 		if err != nil {
 			return 0, fmt.Errorf("encoding flow %d: %w", records[i].ID, err)
 		}

@@ -109,7 +109,7 @@ func TestProduce(t *testing.T) {
 		if err := json.Unmarshal(r.Value, &row); err != nil {
 			t.Fatal(err)
 		}
-		if want := export.RowOf(&records[row.FlowID]); row != want {
+		if want := export.RowOf(&records[row.FlowID], nil); row != want {
 			t.Errorf("row\n got %+v\nwant %+v", row, want)
 		}
 		client := fmt.Sprintf("198.51.100.%d:40000", row.FlowID%20)

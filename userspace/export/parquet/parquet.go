@@ -23,11 +23,11 @@ import (
 
 // Config says where files go and how long they grow.
 type Config struct {
-	// Dir is an existing directory.
-	Dir string
-	// Interval is the time one file covers, by the clock: with an hour, files
-	// begin on the hour. It is about when records were written, not when flows ran.
-	Interval time.Duration
+	// Files are those to make; Ext is set. The Interval is about when records
+	// were written, not when flows ran.
+	Files export.Files
+	// Labels names what records have as numbers; nil: nothing.
+	Labels *export.Labels
 	// Rows ends a file early.
 	Rows int
 	// Group is how many rows are gathered before they go to the disk; they are
@@ -37,15 +37,15 @@ type Config struct {
 
 // Default makes a file every five minutes.
 func Default() Config {
-	return Config{Interval: 5 * time.Minute, Rows: 5_000_000, Group: 1 << 16}
+	return Config{Files: export.Files{Interval: 5 * time.Minute}, Rows: 5_000_000, Group: 1 << 16}
 }
 
 func (c *Config) validate() error {
 	switch {
-	case c.Dir == "":
+	case c.Files.Dir == "":
 		return errors.New("parquet directory: none given")
-	case c.Interval < time.Second:
-		return fmt.Errorf("parquet interval: %v is below a second", c.Interval)
+	case c.Files.Interval < time.Second:
+		return fmt.Errorf("parquet interval: %v is below a second", c.Files.Interval)
 	case c.Rows < 1:
 		return fmt.Errorf("parquet rows: %d is not above 0", c.Rows)
 	case c.Group < 1:
@@ -72,6 +72,7 @@ func New(config Config) (*Sink, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	config.Files.Ext = ".parquet"
 	return &Sink{config: config, now: time.Now}, nil
 }
 
@@ -79,7 +80,7 @@ func New(config Config) (*Sink, error) {
 // file not be finished for want of space, its records are lost although they
 // were said to be written; the error tells how many.
 func (s *Sink) Write(_ context.Context, records []flow.Flow) (int, error) {
-	if s.file != nil && !s.begun.Equal(s.now().Truncate(s.config.Interval)) {
+	if s.file != nil && !s.begun.Equal(s.config.Files.Stretch(s.now())) {
 		if err := s.finish(); err != nil {
 			return 0, err
 		}
@@ -93,7 +94,7 @@ func (s *Sink) Write(_ context.Context, records []flow.Flow) (int, error) {
 		part = part[:min(len(part), s.config.Rows-s.rows, s.config.Group-s.loose)]
 		s.batch = s.batch[:0]
 		for i := range part {
-			s.batch = append(s.batch, export.RowOf(&part[i]))
+			s.batch = append(s.batch, export.RowOf(&part[i], s.config.Labels))
 		}
 		if _, err := s.writer.Write(s.batch); err != nil {
 			return written, s.give(err)
@@ -125,32 +126,19 @@ func (s *Sink) open() error {
 	if s.file != nil {
 		return nil
 	}
-	s.name = s.free(s.now().UTC().Format("20060102T150405Z"))
+	now := s.now()
+	s.name = s.config.Files.Next(now)
 	file, err := os.OpenFile(s.partial(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("opening flow file: %w", err)
 	}
 	s.file, s.rows, s.loose = file, 0, 0
-	s.begun = s.now().Truncate(s.config.Interval)
+	s.begun = s.config.Files.Stretch(now)
 	s.writer = parquet.NewGenericWriter[export.Row](file,
 		parquet.Compression(&parquet.Zstd),
 		parquet.CreatedBy("unspan", "", ""),
 	)
 	return nil
-}
-
-// free returns the first name of this second that no file has yet.
-func (s *Sink) free(stamp string) string {
-	name := filepath.Join(s.config.Dir, "flows-"+stamp+".parquet")
-	for n := 1; exists(name); n++ {
-		name = filepath.Join(s.config.Dir, fmt.Sprintf("flows-%s-%d.parquet", stamp, n))
-	}
-	return name
-}
-
-func exists(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
 }
 
 func (s *Sink) partial() string {
@@ -175,7 +163,7 @@ func (s *Sink) finish() error {
 	if err := os.Rename(s.partial(), s.name); err != nil {
 		return fmt.Errorf("naming flow file: %w", err)
 	}
-	return syncDir(s.config.Dir)
+	return errors.Join(syncDir(s.config.Files.Dir), s.config.Files.Prune())
 }
 
 // give gives the file up and lets the disk have its space back: without a

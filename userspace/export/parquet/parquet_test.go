@@ -38,7 +38,7 @@ func flows(first, n int) []flow.Flow {
 func newSink(t *testing.T, change func(*Config)) (*Sink, *time.Time) {
 	t.Helper()
 	c := Default()
-	c.Dir = t.TempDir()
+	c.Files.Dir = t.TempDir()
 	if change != nil {
 		change(&c)
 	}
@@ -91,22 +91,22 @@ func TestRows(t *testing.T) {
 	for part := range slices.Chunk(records, 64) {
 		write(t, s, part)
 	}
-	if got := names(t, s.config.Dir); !slices.Equal(got, []string{".flows-20261122T120010Z.parquet.part"}) {
+	if got := names(t, s.config.Files.Dir); !slices.Equal(got, []string{".flows-20261122T120010Z.parquet.part"}) {
 		t.Errorf("while it grows: %v", got)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, s.config.Dir); !slices.Equal(got, []string{"flows-20261122T120010Z.parquet"}) {
+	if got := names(t, s.config.Files.Dir); !slices.Equal(got, []string{"flows-20261122T120010Z.parquet"}) {
 		t.Fatalf("when it is whole: %v", got)
 	}
-	path := filepath.Join(s.config.Dir, "flows-20261122T120010Z.parquet")
+	path := filepath.Join(s.config.Files.Dir, "flows-20261122T120010Z.parquet")
 	got := rows(t, path)
 	if len(got) != len(records) {
 		t.Fatalf("%d rows, want %d", len(got), len(records))
 	}
 	for i := range got {
-		if want := export.RowOf(&records[i]); got[i] != want {
+		if want := export.RowOf(&records[i], nil); got[i] != want {
 			t.Fatalf("row %d\n got %+v\nwant %+v", i, got[i], want)
 		}
 	}
@@ -137,7 +137,7 @@ func TestRotation(t *testing.T) {
 	write(t, s, flows(5, 1))
 	*clock = noon.Add(5 * time.Minute)
 	write(t, s, nil)
-	if got := names(t, s.config.Dir); !slices.Equal(got, []string{"flows-20261122T120010Z.parquet"}) {
+	if got := names(t, s.config.Files.Dir); !slices.Equal(got, []string{"flows-20261122T120010Z.parquet"}) {
 		t.Errorf("after five minutes: %v", got)
 	}
 	write(t, s, flows(6, 25))
@@ -146,8 +146,8 @@ func TestRotation(t *testing.T) {
 	}
 	var ids []uint64
 	var counts []int
-	for _, name := range names(t, s.config.Dir) {
-		got := rows(t, filepath.Join(s.config.Dir, name))
+	for _, name := range names(t, s.config.Files.Dir) {
+		got := rows(t, filepath.Join(s.config.Files.Dir, name))
 		counts = append(counts, len(got))
 		for _, r := range got {
 			ids = append(ids, r.FlowID)
@@ -174,7 +174,7 @@ func TestNothing(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, s.config.Dir); len(got) != 0 {
+	if got := names(t, s.config.Files.Dir); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
 }
@@ -200,24 +200,24 @@ func TestFull(t *testing.T) {
 	if !errors.Is(err, syscall.EFBIG) || written == 0 || !strings.Contains(err.Error(), lost) {
 		t.Fatalf("wrote %d: %v", written, err)
 	}
-	if got := names(t, s.config.Dir); len(got) != 0 {
+	if got := names(t, s.config.Files.Dir); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}
 	write(t, s, flows(1, 10))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := rows(t, filepath.Join(s.config.Dir, "flows-20261122T120010Z.parquet")); len(got) != 10 {
+	if got := rows(t, filepath.Join(s.config.Files.Dir, "flows-20261122T120010Z.parquet")); len(got) != 10 {
 		t.Errorf("%d rows in the next file", len(got))
 	}
 }
 
 func TestDirectoryGone(t *testing.T) {
-	s, _ := newSink(t, func(c *Config) { c.Dir = filepath.Join(c.Dir, "later") })
+	s, _ := newSink(t, func(c *Config) { c.Files.Dir = filepath.Join(c.Files.Dir, "later") })
 	if n, err := s.Write(context.Background(), flows(1, 1)); n != 0 || !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("wrote %d: %v", n, err)
 	}
-	if err := os.Mkdir(s.config.Dir, 0o755); err != nil {
+	if err := os.Mkdir(s.config.Files.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, s, flows(1, 1))
@@ -228,13 +228,13 @@ func TestConfig(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{func(c *Config) { c.Dir = "" }, "parquet directory: none given"},
-		{func(c *Config) { c.Interval = 1 }, "parquet interval: 1ns is below a second"},
+		{func(c *Config) { c.Files.Dir = "" }, "parquet directory: none given"},
+		{func(c *Config) { c.Files.Interval = 1 }, "parquet interval: 1ns is below a second"},
 		{func(c *Config) { c.Rows = 0 }, "parquet rows: 0 is not above 0"},
 		{func(c *Config) { c.Group = 0 }, "parquet row group: 0 is not above 0"},
 	} {
 		c := Default()
-		c.Dir = "/nowhere"
+		c.Files.Dir = "/nowhere"
 		test.change(&c)
 		if _, err := New(c); err == nil || err.Error() != test.want {
 			t.Errorf("got %v, want %s", err, test.want)
