@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -40,16 +41,18 @@ func (b *bench) kernelCost(ctx context.Context) error {
 		encap   bpf.Encap
 		rules   int
 		dropped bool // by the policy: a verdict before the strip
+		full    bool // the feed table, of other feeds
 		title   string
 	}{
-		{"erspan1", bpf.EncapERSPAN1, someRules, false, "ERSPAN I"},
-		{"erspan2", bpf.EncapERSPAN2, someRules, false, "ERSPAN II"},
-		{"erspan3", bpf.EncapERSPAN3, someRules, false, "ERSPAN III"},
-		{"gre", bpf.EncapGRE, someRules, false, "GRE"},
-		{"drop", bpf.EncapERSPAN2, someRules, true, "ERSPAN II"},
-		{"erspan2_no_rules", bpf.EncapERSPAN2, 0, false, "ERSPAN II, no rules"},
-		{"erspan2_1_rule", bpf.EncapERSPAN2, 1, false, "ERSPAN II, 1 rule"},
-		{"erspan2_1000_rules", bpf.EncapERSPAN2, manyRules, false, "ERSPAN II, 1,000 rules"},
+		{name: "erspan1", encap: bpf.EncapERSPAN1, rules: someRules, title: "ERSPAN I"},
+		{name: "erspan2", encap: bpf.EncapERSPAN2, rules: someRules, title: "ERSPAN II"},
+		{name: "erspan3", encap: bpf.EncapERSPAN3, rules: someRules, title: "ERSPAN III"},
+		{name: "gre", encap: bpf.EncapGRE, rules: someRules, title: "GRE"},
+		{name: "drop", encap: bpf.EncapERSPAN2, rules: someRules, dropped: true, title: "ERSPAN II"},
+		{name: "erspan2_no_rules", encap: bpf.EncapERSPAN2, title: "ERSPAN II, no rules"},
+		{name: "erspan2_1_rule", encap: bpf.EncapERSPAN2, rules: 1, title: "ERSPAN II, 1 rule"},
+		{name: "erspan2_1000_rules", encap: bpf.EncapERSPAN2, rules: manyRules, title: "ERSPAN II, 1,000 rules"},
+		{name: "erspan2_flooded", encap: bpf.EncapERSPAN2, rules: someRules, full: true, title: "ERSPAN II, a flood of feeds has filled the table"},
 	}
 	all, floors := make([]sample, len(cases)), sample{}
 	for range b.plan.rounds {
@@ -57,7 +60,7 @@ func (b *bench) kernelCost(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			cost, floor, err := programCost(c.encap, ruled(c.rules, c.dropped), b.plan.repeat)
+			cost, floor, err := programCost(c.encap, ruled(c.rules, c.dropped), c.full, b.plan.repeat)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.title, err)
 			}
@@ -80,7 +83,7 @@ func (b *bench) kernelCost(ctx context.Context) error {
 
 // programCost is what the program costs per packet above an empty one, and what
 // the empty one does, in ns.
-func programCost(encap bpf.Encap, p *policy.Policy, repeat int) (cost, floor float64, err error) {
+func programCost(encap bpf.Encap, p *policy.Policy, full bool, repeat int) (cost, floor float64, err error) {
 	packet, layout, err := wrapped(encap)
 	if err != nil {
 		return 0, 0, err
@@ -91,6 +94,11 @@ func programCost(encap bpf.Encap, p *policy.Policy, repeat int) (cost, floor flo
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, closePath()) }()
+	if full {
+		if err := flood(path, packet); err != nil {
+			return 0, 0, err
+		}
+	}
 
 	want := uint32(xdpRedirect)
 	if dropped {
@@ -184,6 +192,20 @@ func loadPath(p *policy.Policy) (*loader.Datapath, func() error, error) {
 		return nil, nil, errors.Join(err, closeAll())
 	}
 	return path, closeAll, nil
+}
+
+// flood has feeds that nobody knows send a packet each, until the table has one
+// place left for the feed that is measured: exporters count up.
+func flood(path *loader.Datapath, packet []byte) error {
+	const source = 14 + 12 + 2 // the low half of the IPv4 source address
+	packet = bytes.Clone(packet)
+	for i := range loader.Default().MaxFeeds - 1 {
+		binary.BigEndian.PutUint16(packet[source:], uint16(i+0x100))
+		if _, _, err := path.Program().Test(packet); err != nil {
+			return fmt.Errorf("flooding the feed table: %w", err)
+		}
+	}
+	return nil
 }
 
 // restoredNew is restored for a program that is only instructions; it drops.

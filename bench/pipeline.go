@@ -43,7 +43,7 @@ func newCollector(t task) (*liveCollector, error) {
 	}
 	c.Write = t.Directory != ""
 	c.Store.Path = filepath.Join(t.Directory, "unspan.pcapng")
-	c.Store.RotateSize, c.Store.Keep = rotateSize, keepFiles
+	c.Store.RotateSize, c.Store.Keep, c.Store.Prepare = rotateSize, keepFiles, keepFiles+1
 	if t.Disk {
 		c.Store.Keep = 0
 	}

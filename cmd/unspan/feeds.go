@@ -39,6 +39,7 @@ type writeFlags struct {
 	Write          string        `short:"w" placeholder:"PATH" help:"Write pcapng to a file, a directory, or - for standard output."`
 	RotateSize     size          `placeholder:"SIZE" help:"Begin a new file after this many bytes (K, M, G)."`
 	RotateInterval time.Duration `placeholder:"TIME" help:"Begin a new file every interval (60s, 1h)."`
+	Prepare        int           `placeholder:"N" help:"Make N files of --rotate-size in advance, where files lie in memory (tmpfs): writing then waits for no memory."`
 	Keep           int           `placeholder:"N" help:"Keep the newest N files, remove older ones of this capture."`
 }
 
@@ -83,6 +84,7 @@ func (f *writeFlags) apply(c *collector.Config) {
 	c.Store.RotateSize = int64(f.RotateSize)
 	c.Store.RotateInterval = f.RotateInterval
 	c.Store.Keep = f.Keep
+	c.Store.Prepare = f.Prepare
 }
 
 func defaults() kong.Vars {

@@ -44,10 +44,16 @@ type run struct {
 	policy  atomic.Pointer[policy.Compiled] // in force
 	change  sync.Mutex                      // one policy at a time
 	loops   loopWatch
-	ending  atomic.Bool                     // detached: workers end when their rings are empty
-	drained atomic.Bool                     // no packet is on its way any more
-	last    atomic.Pointer[ledger.Snapshot] // when all is closed
-	reading sync.RWMutex                    // held for reading by whoever reads counters of what close frees
+
+	places      int // in the feed table
+	tidied      time.Time
+	endedMu     sync.Mutex
+	ended       ledger.Ended
+	endedStates map[uint32]bpf.FeedState        // by id
+	ending      atomic.Bool                     // detached: workers end when their rings are empty
+	drained     atomic.Bool                     // no packet is on its way any more
+	last        atomic.Pointer[ledger.Snapshot] // when all is closed
+	reading     sync.RWMutex                    // held for reading by whoever reads counters of what close frees
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -71,7 +77,8 @@ func (l *Live) Run(ctx context.Context) (err error) {
 	runtime.LockOSThread() // the namespace is the thread's
 	defer runtime.UnlockOSThread()
 
-	r := &run{limit: newLimit(l.config.Count), guard: l.config.Privileges, loops: loopWatch{log: l.config.Log}}
+	r := &run{limit: newLimit(l.config.Count), guard: l.config.Privileges, loops: loopWatch{log: l.config.Log},
+		places: l.config.MaxFeeds, endedStates: map[uint32]bpf.FeedState{}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.open(&l.config); err != nil {
 		return err
@@ -211,6 +218,10 @@ func (r *run) collect(ctx context.Context, duration time.Duration) error {
 func (r *run) wait(ctx, broken context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	mono, err := newMonotonic()
+	if err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -222,7 +233,7 @@ func (r *run) wait(ctx, broken context.Context) error {
 		case <-r.limit.enough:
 			return nil
 		case <-tick.C:
-			if err := errors.Join(r.offset.Refresh(), r.follow(), r.watchLoops()); err != nil {
+			if err := errors.Join(r.offset.Refresh(), r.follow(), r.watchLoops(), r.tidy(time.Now(), mono.now())); err != nil {
 				return err
 			}
 		}
@@ -247,7 +258,10 @@ func (r *run) follow() error {
 func (r *run) books(feed uint32) (bpf.FeedState, bool) {
 	s, err := r.path.FeedState(feed)
 	if err != nil {
-		return s, false
+		var known bool
+		if s, known = r.endedState(feed); !known {
+			return s, false
+		}
 	}
 	s.First, s.Last = r.offset.UTC(s.First), r.offset.UTC(s.Last)
 	return s, true

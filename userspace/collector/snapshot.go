@@ -66,6 +66,9 @@ func (r *run) snapshot() (s ledger.Snapshot, err error) {
 	if err != nil {
 		return s, err
 	}
+	r.endedMu.Lock()
+	s.Ended = r.ended
+	r.endedMu.Unlock()
 	names := make(map[uint32]string)
 	for _, f := range feeds {
 		s.Feeds = append(s.Feeds, ledger.Feed{Key: f.Key, State: f.State})

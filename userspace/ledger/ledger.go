@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/unspan/unspan/bpf"
-	"github.com/unspan/unspan/userspace/feed"
 	"github.com/unspan/unspan/userspace/reassembly"
 	"github.com/unspan/unspan/userspace/xsk"
 )
@@ -52,6 +51,7 @@ type Snapshot struct {
 
 	XDP     [bpf.VerdictCount]bpf.Tally // by verdict; offline those of the Go twin
 	Feeds   []Feed
+	Ended   Ended   // feeds that are no longer among them
 	Queues  []Queue // of a live run
 	Workers []Worker
 	Output  Output
@@ -76,28 +76,6 @@ type Overlap struct {
 	First   string `json:"first"`
 	Second  string `json:"second"`
 	Packets uint64 `json:"packets"`
-}
-
-// Feed is one mirror stream and what is known of it.
-type Feed struct {
-	Key   bpf.FeedKey
-	State bpf.FeedState
-}
-
-// Name is the feed's name everywhere: 192.0.2.7/erspan2/1000.
-func (f *Feed) Name() string { return feed.Name(&f.Key) }
-
-// Expected is how many packets the sender sent by its own numbering, from the
-// first one seen to the newest. Zero for a feed without sequence numbers.
-func (f *Feed) Expected() uint64 {
-	s := &f.State.Sequence
-	return s.Received - s.Duplicates + s.Lost
-}
-
-// Sequenced reports whether the feed numbers its packets. If not, no receiver
-// can tell what was lost on the way.
-func (f *Feed) Sequenced() bool {
-	return f.State.Sequence.Flags&bpf.SequenceSeen != 0
 }
 
 // Queue is one receive queue of the interface and the AF_XDP sockets on it.

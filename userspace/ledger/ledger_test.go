@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +286,23 @@ func TestEveryBoxHasATitleAndAKind(t *testing.T) {
 	}
 	if reasons := len(worker) - 5; reasons != int(reassembly.ReasonCount) {
 		t.Errorf("the worker line has %d reasons, want %d", reasons, reassembly.ReasonCount)
+	}
+}
+
+// A feed that has ended is in the sums as it was before.
+func TestEnded(t *testing.T) {
+	before := live()
+	after := live()
+	for i := range after.Feeds {
+		after.Ended.Add(&after.Feeds[i])
+	}
+	after.Feeds = nil
+	want, got := before.Lines()[0], after.Lines()[0]
+	if got.In != want.In || !slices.Equal(got.Boxes, want.Boxes) || !got.Adds() {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if got := fmt.Sprint(got.Notes); !strings.Contains(got, "ended and gave their places to others") {
+		t.Errorf("notes %s", got)
 	}
 }
 

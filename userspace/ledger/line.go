@@ -51,7 +51,7 @@ func (l *Line) Adds() bool {
 // datagram was completed, wire where there is no feed yet.
 func (s *Snapshot) Lines() []Line {
 	lines := make([]Line, 0, 6)
-	if len(s.Feeds) > 0 {
+	if len(s.Feeds) > 0 || s.Ended.Feeds > 0 {
 		lines = append(lines, s.wire())
 	}
 	lines = append(lines, s.xdp())
@@ -101,10 +101,18 @@ func (l *Line) fault() string {
 func (s *Snapshot) wire() Line {
 	var expected, inOrder, reordered, strays, missing uint64
 	var duplicates, restarts, silent, silentPackets uint64
+	books := make([]*Feed, 0, len(s.Feeds)+2)
 	for i := range s.Feeds {
-		f := &s.Feeds[i]
+		books = append(books, &s.Feeds[i])
+	}
+	if s.Ended.Feeds > 0 {
+		books = append(books, &s.Ended.Sequenced, &s.Ended.Silent)
+	}
+	for _, f := range books {
 		if !f.Sequenced() {
-			silent++
+			if f.State.Packets > 0 {
+				silent++
+			}
 			silentPackets += f.State.Packets
 			continue
 		}
@@ -132,6 +140,9 @@ func (s *Snapshot) wire() Line {
 	}
 	if restarts > 0 {
 		l.Notes = append(l.Notes, fmt.Sprintf("%s of a sender's numbering: not loss", count(restarts, "restart", "restarts")))
+	}
+	if s.Ended.Feeds > 0 {
+		l.Notes = append(l.Notes, fmt.Sprintf("%s ended and gave their places to others: in the sums above", count(s.Ended.Feeds, "feed", "feeds")))
 	}
 	if silent > 0 {
 		l.Notes = append(l.Notes, fmt.Sprintf("%s without sequence numbers: what was lost of %s cannot be known",

@@ -143,7 +143,7 @@ func (s *scrape) line(l *ledger.Line) {
 
 // wire exports what the wire line tells apart from loss in its notes.
 func (s *scrape) wire(snapshot *ledger.Snapshot) {
-	var all bpf.Sequence
+	all := snapshot.Ended.Sequenced.State.Sequence
 	var sequenced, silent uint64
 	for i := range snapshot.Feeds {
 		f := &snapshot.Feeds[i]
@@ -216,21 +216,9 @@ func (s *scrape) feed(f *ledger.Feed, labels ...string) {
 	s.put(feedRestarts, q.Restarts, labels...)
 }
 
-func merge(feeds []ledger.Feed) ledger.Feed {
-	var sum ledger.Feed
+func merge(feeds []ledger.Feed) (sum ledger.Feed) {
 	for i := range feeds {
-		from, to := &feeds[i].State, &sum.State
-		to.Packets += from.Packets
-		to.Bytes += from.Bytes
-		to.Kept += from.Kept
-		to.Loops += from.Loops
-		to.Sequence.Flags |= from.Sequence.Flags
-		to.Sequence.Received += from.Sequence.Received
-		to.Sequence.Lost += from.Sequence.Lost
-		to.Sequence.Reordered += from.Sequence.Reordered
-		to.Sequence.Duplicates += from.Sequence.Duplicates
-		to.Sequence.Strays += from.Sequence.Strays
-		to.Sequence.Restarts += from.Sequence.Restarts
+		sum.Add(&feeds[i])
 	}
 	return sum
 }
