@@ -28,6 +28,8 @@ func (r *runCommand) guard(log *slog.Logger) (*privilege.Guard, error) {
 	if dir := r.writeFlags.folder(); dir != "" {
 		c.Write = []string{dir}
 	}
+	c.Write = append(c.Write, r.flowFlags.folders()...)
+	c.Connect, c.Resolve = r.flowFlags.dials(), r.flowFlags.resolves()
 	if path := controlPath(r.Control, r.Interface); path != "" {
 		c.Remove = []string{filepath.Dir(path)}
 	}

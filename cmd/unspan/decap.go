@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/unspan/unspan/userspace/collector"
@@ -13,6 +14,7 @@ type decapCommand struct {
 	Files []string `arg:"" help:"Capture files, pcap or pcapng; - for standard input."`
 	feedFlags
 	writeFlags
+	flowFlags
 	JSON bool `name:"json" help:"Print the ledger as JSON."`
 }
 
@@ -30,6 +32,10 @@ func (d *decapCommand) Run(ctx context.Context, e env) error {
 	if d.Policy == "" {
 		c.Policy.Loops = policy.LoopKeep // reading a file feeds no mirror
 	}
+	if err := d.flowFlags.apply(&c, &d.writeFlags, e); err != nil {
+		return err
+	}
+	c.Log = slog.New(slog.NewTextHandler(e.stderr, nil))
 	offline, err := collector.NewOffline(c, d.Files)
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func (d *decapCommand) Run(ctx context.Context, e env) error {
 	}
 	snapshot := offline.Snapshot()
 	out := e.stdout
-	if d.Write == "-" {
+	if d.Write == "-" || d.FlowsJSON == "-" {
 		out = e.stderr
 	}
 	return printLedger(out, &snapshot, d.JSON)

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/loader"
 	"github.com/unspan/unspan/userspace/collector"
@@ -25,6 +27,7 @@ type runCommand struct {
 	Interface string `short:"i" required:"" placeholder:"IF" help:"Interface the mirror feeds arrive on."`
 	feedFlags
 	writeFlags
+	flowFlags
 
 	AnyDestination bool          `help:"Take feeds to any address, and listen promiscuously: for taps."`
 	Duration       time.Duration `placeholder:"TIME" help:"Stop after this time."`
@@ -41,7 +44,7 @@ type runCommand struct {
 	KeepPrivileges bool   `help:"Go on with all privileges when everything is set up, instead of dropping them."`
 }
 
-func (r *runCommand) collector(ctx context.Context) (collector.Config, error) {
+func (r *runCommand) collector(ctx context.Context, e env) (collector.Config, error) {
 	c := collector.Default()
 	c.Interface, c.Version = r.Interface, version()
 	c.Duration, c.Count, c.Workers, c.Mode = r.Duration, r.Count, r.Workers, r.Mode
@@ -57,12 +60,15 @@ func (r *runCommand) collector(ctx context.Context) (collector.Config, error) {
 		c.Copy = xsk.ZeroCopy
 	}
 	r.writeFlags.apply(&c)
+	if err := r.flowFlags.apply(&c, &r.writeFlags, e); err != nil {
+		return c, err
+	}
 	return c, r.feedFlags.apply(ctx, &c)
 }
 
 // Run collects until it is told to stop, and then says what became of every packet.
 func (r *runCommand) Run(ctx context.Context, e env) error {
-	config, err := r.collector(ctx)
+	config, err := r.collector(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -74,6 +80,9 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 	live, err := collector.New(config)
 	if err != nil {
 		return err
+	}
+	if r.FlowsJSON == "-" {
+		signal.Ignore(unix.SIGPIPE) // who reads the flows may go, the capture goes on
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	source := &policySource{file: r.Policy, apply: r.applyPolicy(live, log)}
@@ -99,7 +108,7 @@ func (r *runCommand) Run(ctx context.Context, e env) error {
 		return errors.Join(err, readErr)
 	}
 	out := e.stdout
-	if r.Write == "-" {
+	if r.Write == "-" || r.FlowsJSON == "-" {
 		out = e.stderr
 	}
 	return errors.Join(err, printLedger(out, &snapshot, r.JSON))

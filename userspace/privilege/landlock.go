@@ -66,13 +66,20 @@ func (c *Config) restrict() (version int, err error) {
 		}
 		rules = append(rules, more...)
 	}
+	// Of those that the system does not have there is nothing to allow.
 	if c.Programs {
-		// Of those that the system does not have there is nothing to allow.
 		run, _ := allow(execute, false, programs)
-		resolve, _ := allow(read, false, lookup)
-		rules = append(append(rules, run...), resolve...)
+		rules = append(rules, run...)
 	}
-	if err := level(version).BestEffort().Restrict(rules...); err != nil {
+	if c.Programs || c.Resolve {
+		resolve, _ := allow(read, false, lookup)
+		rules = append(rules, resolve...)
+	}
+	restriction := level(version)
+	if c.Connect {
+		restriction.HandledAccessNet &^= ll.AccessNetConnectTCP
+	}
+	if err := restriction.BestEffort().Restrict(rules...); err != nil {
 		return 0, fmt.Errorf("restricting files: %w", err)
 	}
 	return min(version, newest), nil

@@ -7,7 +7,7 @@
 //	gaining more  set-uid programs   ───────────► no_new_privs, nothing in the bounding set,
 //	                                              root is a user without privileges (NOROOT)
 //	files         all                ───────────► Landlock: what is listed, for what is listed
-//	network       all                ───────────► Landlock: no TCP socket bound or connected
+//	network       all                ───────────► Landlock: no TCP socket bound, nor connected but for Connect
 //	processes     all                ───────────► Landlock: no signal, no tracing outside
 //
 // Descriptors that are open stay what they are: BPF maps, AF_XDP sockets, the
@@ -45,6 +45,12 @@ type Config struct {
 	// Programs lets the process run the system's programs, which get no
 	// capability and live under the same restrictions.
 	Programs bool
+
+	// Connect lets the process make TCP connections.
+	Connect bool
+
+	// Resolve lets the process look up names of hosts.
+	Resolve bool
 
 	Log *slog.Logger // is told what Drop has come to; nil: nobody is
 }

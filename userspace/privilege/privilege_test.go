@@ -113,6 +113,7 @@ func compare(t *testing.T, got, want answers) {
 
 var cases = map[string]func(dir string, ask func(string, error)){
 	"files":        files,
+	"network":      network,
 	"capabilities": capabilities,
 	"foreign":      foreign,
 	"loading":      loading,
@@ -135,6 +136,28 @@ func config(dir string) privilege.Config {
 }
 
 func touch(path string) error { return os.WriteFile(path, []byte("x"), 0o600) }
+
+// network asks what an exporter of flows needs.
+func network(dir string, ask func(string, error)) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ask("listen before", err)
+	c := config(dir)
+	c.Connect, c.Resolve = true, true
+	ask("drop", privilege.New(c).Drop())
+	_, err = net.Dial("tcp", listener.Addr().String())
+	ask("connect", err)
+	_, err = net.Dial("udp", "127.0.0.1:4739")
+	ask("UDP", err)
+	_, err = os.ReadFile("/etc/hosts")
+	ask("read hosts", err)
+	plain := net.ListenConfig{}
+	plain.SetMultipathTCP(false)
+	_, err = plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	ask("listen after", err)
+	_, err = os.ReadFile("/etc/passwd")
+	ask("read passwd", err)
+	ask("run a program", exec.Command("/bin/true").Run())
+}
 
 func files(dir string, ask func(string, error)) {
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -255,6 +278,14 @@ func lines(status string, names ...string) string {
 		}
 	}
 	return strings.Join(list, " ")
+}
+
+// TestNetwork: exports connect and look up names, and gain nothing else.
+func TestNetwork(t *testing.T) {
+	compare(t, ask(t, "network", nil), answers{
+		"listen before": "", "drop": "", "connect": "", "UDP": "", "read hosts": "",
+		"listen after": permission, "read passwd": permission, "run a program": permission,
+	})
 }
 
 func TestCapabilities(t *testing.T) {
