@@ -16,19 +16,28 @@ type Name struct {
 	Names   []string
 }
 
-// AppendNames appends a name resolution block. Names without an address of a
-// known kind, or without a name, are left out; so is a block without names.
+// maxNames is where a block of names ends and another begins: no reader needs to
+// hold more in memory at once. Each may have one record more than that.
+const maxNames = 256 << 10
+
+// AppendNames appends name resolution blocks, one unless there are very many
+// names. Names without an address of a known kind, or without a name, are left
+// out; so is a block without names.
 func AppendNames(buf []byte, names []Name) []byte {
-	start := len(buf)
-	buf = openBlock(buf, blockNames)
-	records := len(buf)
-	for _, n := range names {
-		buf = appendName(buf, n)
+	for len(names) > 0 {
+		start := len(buf)
+		buf = openBlock(buf, blockNames)
+		records := len(buf)
+		for len(names) > 0 && len(buf)-records < maxNames {
+			buf = appendName(buf, names[0])
+			names = names[1:]
+		}
+		if len(buf) == records {
+			return buf[:start]
+		}
+		buf = closeBlock(appendOption(buf, namesEnd, 0), start)
 	}
-	if len(buf) == records {
-		return buf[:start]
-	}
-	return closeBlock(appendOption(buf, namesEnd, 0), start)
+	return buf
 }
 
 // appendName writes a record: the address and its names, each ended by a NUL.

@@ -2,6 +2,7 @@ package pcapng_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -177,6 +178,25 @@ func TestNamesTooManyForOneRecord(t *testing.T) {
 	got := pcapng.AppendNames(nil, []pcapng.Name{{Address: make([]byte, 4), Names: names}})
 	if len(got) > 0xffff+32 {
 		t.Errorf("a record of %d bytes", len(got))
+	}
+}
+
+// Very many names are in several blocks, none of which is large.
+func TestNamesTooManyForOneBlock(t *testing.T) {
+	var names []pcapng.Name
+	for i := range 100_000 {
+		names = append(names, pcapng.Name{Address: []byte{10, byte(i >> 16), byte(i >> 8), byte(i)}, Names: []string{"name.example"}})
+	}
+	blocks := 0
+	for b := pcapng.AppendNames(nil, names); len(b) > 0; blocks++ {
+		size := binary.LittleEndian.Uint32(b[4:])
+		if kind := binary.LittleEndian.Uint32(b); kind != 4 || size > 512<<10 || int(size) > len(b) || binary.LittleEndian.Uint32(b[size-4:]) != size {
+			t.Fatalf("block %d is of type %d and %d bytes", blocks, kind, size)
+		}
+		b = b[size:]
+	}
+	if size := 24 * len(names); blocks != size/(256<<10)+1 {
+		t.Errorf("%d blocks for %d bytes of records", blocks, size)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/unspan/unspan/userspace/export/jsonl"
 	"github.com/unspan/unspan/userspace/export/kafka"
 	"github.com/unspan/unspan/userspace/export/parquet"
+	"github.com/unspan/unspan/userspace/hosts"
 )
 
 // flowFlags say whether flows are rebuilt and where their records go; the same
@@ -32,6 +33,7 @@ type flowFlags struct {
 	FlowDomain   []flowDomain  `placeholder:"ID=PREFIX" help:"Take the feeds of these exporters for one capture domain: a conversation that several of them mirror is one flow. all: all feeds. Else each feed has flows of its own."`
 	FlowIdle     time.Duration `default:"15s" placeholder:"TIME" help:"A flow ends after so long without a packet (${default})."`
 	FlowActive   time.Duration `default:"60s" placeholder:"TIME" help:"A flow that goes on has a record made so often (${default})."`
+	Names        string        `type:"existingfile" placeholder:"FILE" help:"Names of IP and MAC addresses, as in /etc/hosts, for flows and captures."`
 	MaxFlows     int           `default:"131072" placeholder:"N" help:"Flows kept at once; each takes about 410 bytes (${default})."`
 }
 
@@ -41,6 +43,13 @@ func (f *flowFlags) rebuilt() bool {
 }
 
 func (f *flowFlags) apply(c *collector.Config, w *writeFlags, e env) error {
+	if f.Names != "" {
+		names, err := hosts.Open(f.Names)
+		if err != nil {
+			return err
+		}
+		c.Names = names
+	}
 	if !f.rebuilt() {
 		return nil
 	}

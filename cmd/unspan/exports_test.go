@@ -102,6 +102,43 @@ func parquetRows(t *testing.T, dir string) (rows []export.Row) {
 	return rows
 }
 
+// Names are in the records of flows and in the capture, each file of it.
+func TestNames(t *testing.T) {
+	names := write(t, "names", "192.0.2.53 dns.example # from the test\n00:00:5e:00:53:fe gateway.example\n198.51.100.111 client.example\n")
+	dir := t.TempDir()
+	code, stdout, stderr := unspan(t, "", "decap", feedCapture, "--flows-json", "-", "--names", names, "-w", dir, "--rotate-size", "64K")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	named := 0
+	for _, r := range jsonRows(t, stdout) {
+		for _, end := range [][2]string{{r.ClientIP, r.ClientName}, {r.ServerIP, r.ServerName}} {
+			want := map[string]string{"192.0.2.53": "dns.example", "198.51.100.111": "client.example"}[end[0]]
+			if end[0] != "" && end[1] != want {
+				t.Errorf("%s is called %q, want %q", end[0], end[1], want)
+			}
+			if want != "" {
+				named++
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no flow has a name")
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.pcapng"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, f := range files {
+		if got := output(t, "tshark", "-r", f, "-q", "-z", "hosts"); !strings.Contains(got, "192.0.2.53\tdns.example") {
+			t.Errorf("tshark does not know the names of %s: %s", f, got)
+		}
+	}
+	if code, _, stderr := unspan(t, "", "decap", feedCapture, "--names", write(t, "bad", "x y\n")); code != 1 || !strings.Contains(stderr, "bad:1: ") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
 // The flows of a file go to standard output, to files and to Parquet, the same
 // everywhere; the ledger makes way.
 func TestDecapFlows(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/unspan/unspan/userspace/clock"
 	"github.com/unspan/unspan/userspace/feed"
 	"github.com/unspan/unspan/userspace/frame"
+	"github.com/unspan/unspan/userspace/hosts"
 	"github.com/unspan/unspan/userspace/policy"
 	"github.com/unspan/unspan/userspace/privilege"
 	"github.com/unspan/unspan/userspace/reassembly"
@@ -32,7 +33,8 @@ type Config struct {
 	Timestamps clock.Mode
 	Reassembly reassembly.Config
 
-	Flows *Flows // rebuild flows; nil: do not
+	Flows *Flows       // rebuild flows; nil: do not
+	Names *hosts.Table // of addresses, for flows and captures; nil: none
 
 	Write   bool         // write captures at all
 	Store   store.Config // where to

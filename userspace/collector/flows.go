@@ -90,7 +90,7 @@ func openFlows(c *Config, workers int, inline bool) (f *flows, err error) {
 		names: map[uint32]string{}, ids: map[string]uint32{},
 		done: make(chan struct{}),
 	}
-	f.labels = &export.Labels{Feed: f.feedName}
+	f.labels = &export.Labels{Feed: f.feedName, Address: c.Names.Address, MAC: c.Names.MAC}
 	var rings []*flow.Ring
 	for i := range workers {
 		t := c.Flows.Table

@@ -43,6 +43,7 @@ func openOutput(c *Config, lanes int, books func(feed uint32) (bpf.FeedState, bo
 		s.Lateness += autoLead
 	}
 	s.Section = section(c.Version)
+	s.Names = c.Names.Names()
 	s.Statistics = o.statistics
 	var err error
 	if o.store, err = store.Open(s); err != nil {

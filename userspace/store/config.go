@@ -75,6 +75,9 @@ type Config struct {
 	// Section is what files say of their writer.
 	Section pcapng.Section
 
+	// Names are written at the beginning of each file.
+	Names []pcapng.Name
+
 	// Statistics gives the figures of an interface for the end of a file. It
 	// is called by the goroutine that writes; nil: files have none.
 	Statistics func(id uint32) pcapng.Statistics

@@ -145,6 +145,7 @@ func (s *series) number(time uint64) uint64 {
 func (s *series) open(first uint64) error {
 	interfaces := s.store.known()
 	s.block = pcapng.AppendSection(s.block[:0], s.store.cfg.Section)
+	s.block = pcapng.AppendNames(s.block, s.store.cfg.Names)
 	for _, i := range interfaces {
 		s.block = pcapng.AppendInterface(s.block, i)
 	}
