@@ -169,7 +169,8 @@ static __always_inline enum verdict meet(struct xdp_md *ctx, struct packet *p, e
 		return v;
 	if (p->label->key.encap == ENCAP_RSPAN)
 		close_gap(p);
-	enum verdict said = apply_policy(ctx, &p->label->key, &p->label->record, p->inner - p->start);
+	enum verdict said = apply_policy(ctx, &p->label->key, &p->label->record, p->inner - p->start,
+					 p->label->inner_protocol);
 	return said == VERDICT_NONE ? v : said;
 }
 

@@ -48,15 +48,15 @@ type DecapConfig struct {
 type DecapCpu struct {
 	_     structs.HostLayout
 	Label struct {
-		_        structs.HostLayout
-		Record   DecapRecord
-		Key      DecapFeedKey
-		Now      uint64
-		Fragment uint32
-		Offset   uint32
-		Left     uint32
-		Datagram DecapDatagramKey
-		_        [4]byte
+		_             structs.HostLayout
+		Record        DecapRecord
+		Key           DecapFeedKey
+		Now           uint64
+		Fragment      uint32
+		InnerProtocol uint32
+		Offset        uint32
+		Left          uint32
+		Datagram      DecapDatagramKey
 	}
 	Verdicts    [30]DecapTally
 	RecentFeeds [256]uint32

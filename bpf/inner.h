@@ -63,7 +63,8 @@ static __always_inline __u32 peek_ports(struct cursor *c, __u8 protocol)
 	return ports ? *ports : 0;
 }
 
-static __always_inline __u32 hash_ip4(struct cursor *c)
+/* *carries is told the IP protocol of what the packet carries. */
+static __always_inline __u32 hash_ip4(struct cursor *c, __u32 *carries)
 {
 	struct iphdr *ip = take(c, sizeof(*ip));
 
@@ -71,6 +72,7 @@ static __always_inline __u32 hash_ip4(struct cursor *c)
 		return 0;
 	__u32 source = ip->saddr, destination = ip->daddr, ports = 0;
 	__u8 protocol = ip->protocol;
+	*carries = protocol;
 	__u32 options = ip4_options(ip);
 
 	/* Only the first fragment has ports: none is asked, so all meet the same worker. */
@@ -79,7 +81,7 @@ static __always_inline __u32 hash_ip4(struct cursor *c)
 	return hash_flow(hash_endpoint(source, ports & 0xffff), hash_endpoint(destination, ports >> 16), protocol);
 }
 
-static __always_inline __u32 hash_ip6(struct cursor *c)
+static __always_inline __u32 hash_ip6(struct cursor *c, __u32 *carries)
 {
 	struct ipv6hdr *ip = take(c, sizeof(*ip));
 
@@ -87,6 +89,7 @@ static __always_inline __u32 hash_ip6(struct cursor *c)
 		return 0;
 	__u64 source = fold_ip6(&ip->saddr), destination = fold_ip6(&ip->daddr);
 	__u8 protocol = ip->nexthdr;
+	*carries = protocol;
 	__u32 ports = peek_ports(c, protocol);
 
 	/* Behind an extension header the flow is its addresses: fragments and whole packets stay together. */
@@ -110,7 +113,8 @@ static __always_inline __u32 hash_datagram(struct packet *p)
 }
 
 /* The cursor stands behind the EtherType; eth holds the addresses. */
-static __always_inline __u32 hash_ethernet(struct cursor *c, const struct ethernet_header *eth, __u16 ethertype)
+static __always_inline __u32 hash_ethernet(struct cursor *c, const struct ethernet_header *eth, __u16 ethertype,
+					   __u32 *carries)
 {
 	for (int i = 0; i < MAX_VLANS && is_vlan(ethertype); i++) {
 		struct vlan_header *tag = take(c, sizeof(*tag));
@@ -120,9 +124,9 @@ static __always_inline __u32 hash_ethernet(struct cursor *c, const struct ethern
 		ethertype = bpf_ntohs(tag->ethertype);
 	}
 	if (ethertype == ETH_P_IP)
-		return hash_ip4(c);
+		return hash_ip4(c, carries);
 	if (ethertype == ETH_P_IPV6)
-		return hash_ip6(c);
+		return hash_ip6(c, carries);
 	return hash_flow(hash_endpoint(fold_mac(eth->source), 0), hash_endpoint(fold_mac(eth->destination), 0),
 			 ethertype);
 }
@@ -135,9 +139,9 @@ static __always_inline enum verdict measure_ip(struct packet *p)
 	if (!look.left || (void *)(first + 1) > look.data_end)
 		return VERDICT_DROP_INNER_SHORT;
 	if (*first >> 4 == 4 && look.left >= sizeof(struct iphdr))
-		p->label->record.flow_hash = hash_ip4(&look);
+		p->label->record.flow_hash = hash_ip4(&look, &p->label->inner_protocol);
 	else if (*first >> 4 == 6 && look.left >= sizeof(struct ipv6hdr))
-		p->label->record.flow_hash = hash_ip6(&look);
+		p->label->record.flow_hash = hash_ip6(&look, &p->label->inner_protocol);
 	else
 		return VERDICT_DROP_INNER_SHORT;
 	return VERDICT_REDIRECT_INNER;
@@ -156,7 +160,8 @@ static __always_inline enum verdict measure_inner(struct packet *p)
 	struct ethernet_header *eth = take(&look, sizeof(*eth));
 	if (!eth)
 		return VERDICT_DROP_INNER_SHORT;
-	p->label->record.flow_hash = hash_ethernet(&look, eth, bpf_ntohs(eth->ethertype));
+	p->label->record.flow_hash = hash_ethernet(&look, eth, bpf_ntohs(eth->ethertype),
+						   &p->label->inner_protocol);
 	return VERDICT_REDIRECT_INNER;
 }
 
@@ -170,7 +175,7 @@ static __always_inline enum verdict measure_rspan(struct packet *p)
 		return VERDICT_DROP_INNER_SHORT;
 	p->inner = p->start + sizeof(struct vlan_header);
 	p->label->record.length = look.left + sizeof(*eth);
-	p->label->record.flow_hash = hash_ethernet(&look, eth, p->ethertype);
+	p->label->record.flow_hash = hash_ethernet(&look, eth, p->ethertype, &p->label->inner_protocol);
 	return VERDICT_REDIRECT_INNER;
 }
 

@@ -83,6 +83,13 @@ static __always_inline int loops_ip6(struct cursor *c, const struct feed_key *ke
 	return comes_here(key, to) && mirrors(c, ip->nexthdr, 1);
 }
 
+/* Only what carries one of these can be a loop: asked first, because it is cheap. */
+static __always_inline int may_loop(__u32 protocol)
+{
+	return protocol == IPPROTO_GRE ||
+	       (protocol == IPPROTO_UDP && (accepted(ENCAP_VXLAN) || accepted(ENCAP_GENEVE)));
+}
+
 /*
  * A function of its own for the verifier, which then walks it once and not once
  * for every way that leads here. Reads the first buffer: headers lie in it.

@@ -31,6 +31,7 @@ struct label {
 	struct feed_key key;
 	__u64 now;			/* CLOCK_MONOTONIC ns: record.time, or when that is the NIC's, the last tick */
 	__u32 fragment;			/* enum fragment_position */
+	__u32 inner_protocol;		/* IP protocol of the inner frame, 0: not IP */
 	__u32 offset;			/* cursor, while it is settled */
 	__u32 left;
 	struct datagram_key datagram;	/* set when fragment; all before it begins as zeros */

@@ -420,18 +420,20 @@ static __always_inline enum verdict decide(struct xdp_md *ctx, const struct feed
 }
 
 /*
- * What becomes of the inner frame at offset: VERDICT_NONE, it goes on, perhaps
- * shortened; or the verdict that drops it. record says time, feed, flow hash,
- * length and flags, and is told the rule met, the weight and the length that is
- * left. A loop that shall be unwrapped goes on as it is: the rules meet what is in it.
+ * What becomes of the inner frame at offset, which carries an IP protocol, 0: none:
+ * VERDICT_NONE, it goes on, perhaps shortened; or the verdict that drops it. record
+ * says time, feed, flow hash, length and flags, and is told the rule met, the
+ * weight and the length that is left. A loop that shall be unwrapped goes on as it
+ * is: the rules meet what is in it.
  */
 static __always_inline enum verdict apply_policy(struct xdp_md *ctx, const struct feed_key *key, struct record *record,
-						 __u32 offset)
+						 __u32 offset, __u32 protocol)
 {
 	__u32 length = record->length;
 	enum verdict v;
 
-	if (policy.loops != LOOP_KEEP && is_loop(ctx, key, offset, length, record->flags & RECORD_RAW_IP)) {
+	if (policy.loops != LOOP_KEEP && may_loop(protocol) &&
+	    is_loop(ctx, key, offset, length, record->flags & RECORD_RAW_IP)) {
 		if (policy.loops == LOOP_DROP)
 			return VERDICT_DROP_LOOP;
 		record->flags |= RECORD_NESTED;

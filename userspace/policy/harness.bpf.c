@@ -24,7 +24,8 @@ int harness(struct xdp_md *ctx)
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;
 	q = *asked;
-	int verdict = apply_policy(ctx, &q.key, &q.record, sizeof(q));
+	/* GRE: may be a loop, so that it is always asked. */
+	int verdict = apply_policy(ctx, &q.key, &q.record, sizeof(q), IPPROTO_GRE);
 	asked = (void *)(long)ctx->data;
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
 		return -1;

@@ -68,13 +68,13 @@ type kernelCpu struct {
 			Granularity uint8
 			Version     uint8
 		}
-		Key      kernelFeedKey
-		Now      uint64
-		Fragment uint32
-		Offset   uint32
-		Left     uint32
-		Datagram kernelDatagramKey
-		_        [4]byte
+		Key           kernelFeedKey
+		Now           uint64
+		Fragment      uint32
+		InnerProtocol uint32
+		Offset        uint32
+		Left          uint32
+		Datagram      kernelDatagramKey
 	}
 	Verdicts [30]struct {
 		_       structs.HostLayout
