@@ -47,6 +47,8 @@ func newCollector(t task) (*liveCollector, error) {
 	if t.Disk {
 		c.Store.Keep = 0
 	}
+	flows := collector.DefaultFlows()
+	c.Flows = &flows
 	if t.Receiver == droppingPipeline {
 		c.Policy = ruled(someRules, true)
 	}

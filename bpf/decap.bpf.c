@@ -138,7 +138,7 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 		return VERDICT_PASS_NO_SOCKET;
 	if (is_stranger(p))
 		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
-	if (!p->label->now)
+	if (!p->label->now && !stamps_late())
 		stamp(p);	/* RSPAN and native: no outer header said that they are for us */
 	if (is_too_big(p))
 		v = VERDICT_DROP_TOO_BIG;
@@ -223,6 +223,8 @@ int decap(struct xdp_md *ctx)
 		v = admit(ctx, &p, v);
 	if (v >= VERDICT_REDIRECT_FRAGMENT)
 		v = meet(ctx, &p, v);
+	if (v >= VERDICT_REDIRECT_FRAGMENT && stamps_late())
+		stamp(&p);
 	if (p.feed)
 		observe(&p, v);
 	if (v >= VERDICT_REDIRECT_FRAGMENT)

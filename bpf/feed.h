@@ -73,14 +73,16 @@ static __always_inline void observe(struct packet *p, enum verdict v)
 {
 	struct feed_entry *feed = p->feed;
 	int kept = v >= VERDICT_REDIRECT_FRAGMENT;
+	__u64 now = p->label->now ? p->label->now : bpf_ktime_get_coarse_ns();
 	int loops = v == VERDICT_DROP_LOOP || p->label->record.flags & RECORD_NESTED;
 
 	if (!settings.alone)
 		bpf_spin_lock(&feed->lock);
 	struct feed_state *s = &feed->state;
 	if (!s->first)
-		s->first = p->label->now;
-	s->last = p->label->now;
+		s->first = now;
+	if (now > s->last)	/* the last tick may lie before the packet before */
+		s->last = now;
 	s->packets++;
 	s->bytes += p->label->record.wire_length;
 	s->kept += kept;

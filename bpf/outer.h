@@ -129,7 +129,8 @@ static __always_inline enum verdict check_destination(struct packet *p)
 	settle(p);
 	if (!settings.any_destination && !is_collector(p->label->key.collector))
 		return VERDICT_PASS_NOT_COLLECTOR;
-	stamp(p);
+	if (!stamps_late())
+		stamp(p);
 	return VERDICT_NONE;
 }
 

@@ -29,7 +29,7 @@ struct cursor {
 struct label {
 	struct record record;
 	struct feed_key key;
-	__u64 now;			/* CLOCK_MONOTONIC ns: record.time, or when that is the NIC's, the last tick */
+	__u64 now;			/* CLOCK_MONOTONIC ns: record.time; 0: not asked; the last tick when that is the NIC's */
 	__u32 fragment;			/* enum fragment_position */
 	__u32 inner_protocol;		/* IP protocol of the inner frame, 0: not IP */
 	__u32 offset;			/* cursor, while it is settled */
@@ -109,9 +109,13 @@ static __always_inline void settle(struct packet *p)
  */
 extern int bpf_xdp_metadata_rx_timestamp(const struct xdp_md *ctx, __u64 *timestamp) __weak __ksym;
 
+/* Does a policy say what becomes of a packet before anybody needs its time? policy.h */
+static __always_inline int stamps_late(void);
+
 /*
  * Sets the receive time. The counter is slow to read, and the CPU goes on with what
- * does not need it: so as early as it is sure that the packet is for us.
+ * does not need it: so as early as it is sure that the packet is for us. Unless a
+ * policy may yet drop it, which costs less without.
  */
 static __always_inline void stamp(struct packet *p)
 {

@@ -114,6 +114,12 @@ struct policy {
 
 volatile const struct policy policy;
 
+/* Duplicates are told by their time. */
+static __always_inline int stamps_late(void)
+{
+	return policy.active && !duplicates.window;
+}
+
 /* The rules in their order, the default last. Written by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
