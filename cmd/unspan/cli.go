@@ -17,11 +17,16 @@ type env struct {
 	stdout io.Writer
 	stderr io.Writer
 	tty    bool // stderr is a terminal: progress may be drawn
+	screen bool // so is stdout: it may be drawn upon
 }
 
 func terminal() env {
-	_, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
-	return env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, tty: err == nil}
+	return env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, tty: isTerminal(os.Stderr), screen: isTerminal(os.Stdout)}
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // commands is the command line. Verbs change the state of the machine while
@@ -30,6 +35,8 @@ type commands struct {
 	Run      runCommand      `cmd:"" help:"Collect mirror feeds from an interface."`
 	Decap    decapCommand    `cmd:"" help:"Take the wrapping off the packets of capture files."`
 	Send     sendCommand     `cmd:"" help:"Mirror the packets of a capture file: a feed generator."`
+	Flows    flowsCommand    `cmd:"" help:"Print the flows in capture files, or what they add up to."`
+	Top      topCommand      `cmd:"" help:"Watch a running collector: feeds, losses, flows."`
 	Sessions sessionsCommand `cmd:"" help:"Print the feeds of a running collector, with their rates."`
 	Stats    statsCommand    `cmd:"" help:"Print the ledger of a running collector."`
 	Policy   policyCommand   `cmd:"" help:"Check, try, apply and show what becomes of which frames."`

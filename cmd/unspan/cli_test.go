@@ -17,7 +17,7 @@ func unspan(t *testing.T, stdin string, args ...string) (code int, stdout, stder
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "run", "decap", "send", "sessions", "stats", "policy show", "policy apply", "policy check", "policy test", "check", "demo", "version"} {
+	for _, command := range []string{"", "run", "decap", "send", "flows", "top", "sessions", "stats", "policy show", "policy apply", "policy check", "policy test", "check", "demo", "version"} {
 		args := []string{"--help"}
 		if command != "" {
 			args = append(strings.Fields(command), "--help")

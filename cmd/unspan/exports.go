@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"github.com/unspan/unspan/userspace/export/jsonl"
 	"github.com/unspan/unspan/userspace/export/kafka"
 	"github.com/unspan/unspan/userspace/export/parquet"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/hosts"
 )
 
@@ -40,6 +42,14 @@ type flowFlags struct {
 // rebuilt reports whether flows are asked for.
 func (f *flowFlags) rebuilt() bool {
 	return f.Flows || len(f.IPFIX) > 0 || f.FlowsJSON != "" || f.FlowsParquet != "" || f.Kafka != nil
+}
+
+// lookAt is how views ask for flows; nil when none are rebuilt.
+func (f *flowFlags) lookAt(live *collector.Live) func(context.Context, flow.Query) (flow.Answer, error) {
+	if !f.rebuilt() {
+		return nil
+	}
+	return live.Flows
 }
 
 func (f *flowFlags) apply(c *collector.Config, w *writeFlags, e env) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/unspan/unspan/userspace/frame"
 	"github.com/unspan/unspan/userspace/metrics"
 	"github.com/unspan/unspan/userspace/policy"
+	"github.com/unspan/unspan/userspace/view"
 )
 
 // feedFlags say which feeds are taken and what is done with their frames; the
@@ -88,7 +89,8 @@ func (f *writeFlags) apply(c *collector.Config) {
 }
 
 func defaults() kong.Vars {
-	return kong.Vars{"accept": bpf.DefaultAccept, "listen": metrics.DefaultListen, "control": control.Path(placeholder)}
+	return kong.Vars{"accept": bpf.DefaultAccept, "listen": metrics.DefaultListen, "control": control.Path(placeholder),
+		"groups": view.Groups(), "orders": view.Orders()}
 }
 
 // size is a number of bytes as people write it.

@@ -126,6 +126,7 @@ func (r *runCommand) servers(live *collector.Live, source *policySource, log *sl
 		s, err := control.Open(control.Config{
 			Path: path, Ledger: live.Snapshot, Log: log,
 			ShowPolicy: func(w io.Writer, asJSON bool) error { return showPolicy(live, w, asJSON) }, ApplyPolicy: source.apply,
+			Flows: r.lookAt(live), Labels: live.Labels, FeedID: live.FeedID,
 		})
 		if err != nil {
 			return nil, err

@@ -45,6 +45,16 @@ func (c *Client) Sessions(ctx context.Context, w io.Writer, asJSON bool) error {
 	return c.get(ctx, "/sessions", w, asJSON)
 }
 
+// Flows prints flows, or what they add up to.
+func (c *Client) Flows(ctx context.Context, w io.Writer, l Looking, asJSON bool) error {
+	return c.get(ctx, "/flows?"+l.values(), w, asJSON)
+}
+
+// Top prints a screen of feeds, losses and flows.
+func (c *Client) Top(ctx context.Context, w io.Writer, l Looking) error {
+	return c.get(ctx, "/top?"+l.values(), w, false)
+}
+
 // Policy prints the policy in force.
 func (c *Client) Policy(ctx context.Context, w io.Writer, asJSON bool) error {
 	return c.get(ctx, "/policy", w, asJSON)

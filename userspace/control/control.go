@@ -8,6 +8,8 @@
 //
 //	GET /stats     the ledger
 //	GET /sessions  the feeds, with their rates since the last look
+//	GET /flows     flows, hosts, services or who calls what: ?by= ?order= ?limit= ?q=
+//	GET /top       feeds, losses and flows for a terminal, ?feeds= rows of feeds
 //	GET /policy    the policy in force and what its rules have met
 //	PUT /policy    another policy, the file's content as the body, its name as ?name=
 //

@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/unspan/unspan/userspace/export"
+	"github.com/unspan/unspan/userspace/flow"
 	"github.com/unspan/unspan/userspace/ledger"
 )
 
@@ -25,6 +27,13 @@ type Config struct {
 	Path   string                          // of the socket
 	Ledger func() (ledger.Snapshot, error) // as it stands
 	Log    *slog.Logger
+
+	// Flows answers a question about the flows as they are, whose rows have the
+	// names that Labels gives; FeedID is the id of a feed's name, 0 when there is
+	// none. Flows nil: no flows are rebuilt.
+	Flows  func(context.Context, flow.Query) (flow.Answer, error)
+	Labels func() *export.Labels
+	FeedID func(name string) uint32
 
 	// ShowPolicy prints the policy in force and what its rules have met; nil:
 	// the collector has none.
@@ -57,6 +66,8 @@ func Open(c Config) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /stats", s.stats)
 	mux.HandleFunc("GET /sessions", s.sessions)
+	mux.HandleFunc("GET /flows", s.flows)
+	mux.HandleFunc("GET /top", s.top)
 	mux.HandleFunc("GET /policy", s.showPolicy)
 	mux.HandleFunc("PUT /policy", s.applyPolicy)
 	s.http = &http.Server{

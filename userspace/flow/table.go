@@ -118,7 +118,8 @@ func reserve[T any](t *Table, to *[]T, n int) error {
 	return nil
 }
 
-func ticksOf(ns uint64) uint32 { return uint32(ns>>tickShift) + 1 }
+// ticksOf is a time in ticks, rounded up; four years are for ever.
+func ticksOf(ns uint64) uint32 { return uint32(min(ns>>tickShift, 1<<31-1)) + 1 }
 
 // Close gives the memory back. Flows still in the table are gone: Drain first.
 func (t *Table) Close() error {

@@ -227,6 +227,9 @@ func (s *Snapshot) writeRules(b *bytes.Buffer) {
 	b.WriteByte('\n')
 }
 
+// WriteLosses says which loss is of which kind, a line for each kind.
+func (s *Snapshot) WriteLosses(b *bytes.Buffer) { writeLosses(b, s.Lines(), s.losses()) }
+
 // writeLosses says which loss is of which kind. The boxes of a kind are listed,
 // not summed: a packet that arrived malformed may be a gap in a sequence too.
 func writeLosses(b *bytes.Buffer, lines []Line, losses []Kind) {
