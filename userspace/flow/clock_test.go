@@ -31,3 +31,20 @@ func TestClock(t *testing.T) {
 		}
 	}
 }
+
+// Times that ticks cannot count are for ever, and no deadline is never.
+func TestTicks(t *testing.T) {
+	for _, test := range []struct {
+		ns   uint64
+		want uint32
+	}{{0, 1}, {1, 1}, {1 << tickShift, 2}, {1<<63 - 1, never}, {100 * 365 * 86400e9, never}} {
+		if got := ticksOf(test.ns); got != test.want {
+			t.Errorf("%d ns are %d ticks, want %d", test.ns, got, test.want)
+		}
+	}
+	for _, test := range []struct{ tick, wait, want uint32 }{{5, 7, 12}, {0, never, never - 1}, {never - 2, 7, never - 1}} {
+		if got := due(test.tick, test.wait); got != test.want {
+			t.Errorf("%d and %d is %d, want %d", test.tick, test.wait, got, test.want)
+		}
+	}
+}

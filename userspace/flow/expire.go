@@ -70,7 +70,7 @@ func (t *Table) visit(i uint32) bool {
 		t.end(i, why)
 		return true
 	}
-	due := e.seen + silence
+	next := due(e.seen, silence)
 	if begun := t.cold[i].begun; e.bits&bitFresh == 0 {
 		if tick-begun >= t.ticks.active {
 			if t.ring.place() == nil {
@@ -78,10 +78,10 @@ func (t *Table) visit(i uint32) bool {
 			}
 			t.report(i)
 		} else {
-			due = min(due, begun+t.ticks.active)
+			next = min(next, due(begun, t.ticks.active))
 		}
 	}
-	t.deadline[i] = due
+	t.deadline[i] = next
 	return true
 }
 

@@ -118,8 +118,11 @@ func reserve[T any](t *Table, to *[]T, n int) error {
 	return nil
 }
 
-// ticksOf is a time in ticks, rounded up; four years are for ever.
-func ticksOf(ns uint64) uint32 { return uint32(min(ns>>tickShift, 1<<31-1)) + 1 }
+// ticksOf is a time in ticks, rounded up. What ticks cannot count is for ever.
+func ticksOf(ns uint64) uint32 { return uint32(min(ns>>tickShift+1, uint64(never))) }
+
+// due is the tick that lies so many after another, before never.
+func due(tick, wait uint32) uint32 { return uint32(min(uint64(tick)+uint64(wait), uint64(never-1))) }
 
 // Close gives the memory back. Flows still in the table are gone: Drain first.
 func (t *Table) Close() error {
@@ -392,7 +395,7 @@ func (t *Table) begin(p *packet) uint32 {
 	c := &t.cold[i]
 	*c = cold{key: p.key, number: t.nextID, asked: p.since, feed: [2]uint32{p.feed, p.feed}}
 	c.mac[side], c.mac[side^1] = p.mac[0], p.mac[1]
-	t.deadline[i] = p.tick + min(t.ticks.idle, t.ticks.active)
+	t.deadline[i] = due(p.tick, min(t.ticks.idle, t.ticks.active))
 	t.count[Created]++
 	return i
 }
