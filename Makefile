@@ -6,7 +6,7 @@ INPUTS ?= 10000000
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check lint test test-unprivileged fuzz fuzz-agree test-kernel bench bench-quick demo package clean install-tools
+.PHONY: help build generate generate-check lint test test-unprivileged fuzz fuzz-agree test-kernel test-duckdb bench bench-quick demo package clean install-tools
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ fuzz-agree: ## C against Go on 10 million mutated packets, INPUTS=n for another 
 
 test-kernel: ## the loader's tests on Linux 6.1, in QEMU (root, some minutes)
 	scripts/test-kernel
+
+test-duckdb: ## DuckDB reads the flows in Parquet and JSON lines (npm)
+	scripts/test-duckdb
 
 bench: ## the whole benchmark: ceilings, this, and what people use today (root)
 	$(GO) build -o unspan-bench ./bench

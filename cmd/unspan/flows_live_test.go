@@ -477,3 +477,43 @@ func compareLedger(t *testing.T, text []byte, frames, flows int, summary string)
 		}
 	}
 }
+
+// Exports that nobody takes, from the first record to the last, cost the capture
+// nothing: it ends in time, all packets written, the records counted as dropped.
+func TestExportsAway(t *testing.T) {
+	l := openLab(t)
+	out := filepath.Join(t.TempDir(), "out.pcapng")
+	s := serve(t, l, "-w", out, "--ipfix", "tcp://127.0.0.1", "--kafka", "127.0.0.1/flows", "--json") // the namespace's loopback is down
+	sendFeed(t, l, 3000)
+	if err := s.cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Fatalf("unspan run: %v: %s", err, &s.said)
+	}
+	type line struct {
+		In    struct{ Packets int }
+		Boxes map[string]struct{ Packets int }
+	}
+	var ledger struct {
+		Adds  bool `json:"adds_up"`
+		Lines map[string]line
+	}
+	if err := json.Unmarshal(s.out.Bytes(), &ledger); err != nil {
+		t.Fatalf("%v: %s", err, &s.out)
+	}
+	if n := ledger.Lines["output"].Boxes["written"].Packets; !ledger.Adds || n != 3000 {
+		t.Errorf("%d packets written: %s", n, &s.out)
+	}
+	for _, name := range []string{"export ipfix 127.0.0.1:4739", "export kafka"} {
+		l := ledger.Lines[name]
+		if l.In.Packets == 0 || l.Boxes["dropped"].Packets != l.In.Packets {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+	for _, want := range []string{`msg="exporting flows" sink="ipfix 127.0.0.1:4739"`} {
+		if !strings.Contains(s.said.String(), want) {
+			t.Errorf("no %q in the log: %s", want, &s.said)
+		}
+	}
+}
