@@ -69,9 +69,9 @@ type flows struct {
 	tables   []*flow.Table // one a worker
 	exporter *export.Exporter
 
-	mu    sync.RWMutex
-	names map[uint32]string // of feeds by id
-	ids   map[string]uint32 // and back: the newest feed of that name
+	mu  sync.RWMutex
+	met []known           // feeds, by the slots of their ids: whoever can send can make feeds
+	ids map[string]uint32 // by name
 
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -87,7 +87,7 @@ func openFlows(c *Config, workers int, inline bool) (f *flows, err error) {
 	}
 	f = &flows{
 		config: c.Flows, feeds: flow.NewFeeds(c.MaxFeeds + 1),
-		names: map[uint32]string{}, ids: map[string]uint32{},
+		met: make([]known, c.MaxFeeds+1), ids: map[string]uint32{},
 		done: make(chan struct{}),
 	}
 	f.labels = &export.Labels{Feed: f.feedName, Address: c.Names.Address, MAC: c.Names.MAC}
@@ -145,21 +145,45 @@ func (f *flows) meet(id uint32, of feeds) {
 		return
 	}
 	key, err := of.FeedKey(id)
-	if err != nil {
+	if id == 0 {
 		f.feeds.SetDomain(id, f.config.domain(netip.Addr{})) // beyond the feed table: nobody knows whose
-		return
+	}
+	if err != nil {
+		return // or it has lost its place since
 	}
 	f.feeds.SetDomain(id, f.config.domain(feed.Exporter(&key)))
-	name := feed.Name(&key)
+	f.learn(id, feed.Name(&key))
+}
+
+// known is a feed that has a slot, until another has it.
+type known struct {
+	id   uint32
+	name string
+}
+
+func (k *known) is(id uint32) bool { return k.id == id && k.name != "" }
+
+// learn notes the name of a feed in place of that which had its slot before.
+func (f *flows) learn(id uint32, name string) {
+	slot := int(id & 0xffff)
+	if slot >= len(f.met) {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.names[id], f.ids[name] = name, id
+	if before := f.met[slot]; before.name != "" && f.ids[before.name] == before.id {
+		delete(f.ids, before.name)
+	}
+	f.met[slot], f.ids[name] = known{id, name}, id
 }
 
 func (f *flows) feedName(id uint32) string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.names[id]
+	if slot := int(id & 0xffff); slot < len(f.met) && f.met[slot].is(id) {
+		return f.met[slot].name
+	}
+	return ""
 }
 
 // drain ends a worker's flows; the worker calls it last. It waits for the sinks
