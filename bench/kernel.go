@@ -173,7 +173,7 @@ func wrapped(encap bpf.Encap) ([]byte, layout, error) {
 // loadPath loads the kernel half with a socket in place, so that it redirects.
 func loadPath(p *policy.Policy) (*loader.Datapath, func() error, error) {
 	c := loader.Default()
-	c.Collectors = []netip.Addr{collectorAddress}
+	c.Collectors, c.Queues = []netip.Addr{collectorAddress}, 1
 	var err error
 	if c.Policy, err = policy.Compile(p); err != nil {
 		return nil, nil, err

@@ -136,14 +136,22 @@ static __always_inline enum verdict admit(struct xdp_md *ctx, struct packet *p, 
 
 	if (!bpf_map_lookup_elem(&xsks, &index))
 		return VERDICT_PASS_NO_SOCKET;
-	if (is_stranger(p))
+	struct feed_entry *feed = p->label->key.encap != ENCAP_NONE ? recent_feed(p) : NULL;
+	int admitted = feed && feed->admitted == policy.generation;
+	if (!admitted && is_stranger(p))
 		return settings.drop_strangers ? VERDICT_DROP_STRANGER : VERDICT_PASS_STRANGER;
 	if (!p->label->now && !stamps_late())
 		stamp(p);	/* RSPAN and native: no outer header said that they are for us */
 	if (is_too_big(p))
 		v = VERDICT_DROP_TOO_BIG;
-	if (p->label->key.encap != ENCAP_NONE)
-		p->feed = find_feed(p);
+	if (p->label->key.encap == ENCAP_NONE)
+		return v;
+	p->feed = feed ? feed : find_feed(p);
+	if (p->feed) {
+		p->label->record.feed = p->feed->id;
+		if (settings.list_exporters && !admitted)
+			p->feed->admitted = policy.generation;
+	}
 	return v;
 }
 

@@ -130,9 +130,11 @@ type DecapFeedEntry struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	Id    uint32
-	Key   DecapFeedKey
-	State DecapFeedState
+	Id       uint32
+	Key      DecapFeedKey
+	State    DecapFeedState
+	Admitted uint32
+	Pad      uint32
 }
 
 type DecapFeedKey struct {
@@ -210,6 +212,7 @@ type DecapPolicy struct {
 	Rules      uint32
 	Words      uint32
 	Filters    uint32
+	Generation uint32
 	Active     uint8
 	Sides      [2]uint8
 	Loops      uint8

@@ -40,32 +40,36 @@ static __always_inline int same_feed(const struct feed_key *one, const struct fe
 	return !difference;
 }
 
-/* A full table costs a feed its own books, never its packets: record.feed stays 0. */
-static __always_inline struct feed_entry *find_feed(struct packet *p)
+/* Where this CPU remembers the feed of a key. */
+static __always_inline __u32 *recent_slot(struct packet *p)
 {
 	struct feed_key *key = &p->label->key;
 	const __u32 *tail = (const __u32 *)(key->exporter + 12);
 	__u32 guess = (*tail ^ key->key * 31 ^ key->session) * 0x9e3779b1U >> 24;
-	__u32 *recent = &p->cpu->recent_feeds[guess];
-	struct feed_entry *feed;
-	__u32 slot;
 
-	slot = *recent;
-	feed = bpf_map_lookup_elem(&feeds, &slot);
-	if (feed && feed->id && same_feed(&feed->key, key)) {
-		p->label->record.feed = feed->id;
-		return feed;
-	}
+	return &p->cpu->recent_feeds[guess];
+}
 
+/* The packet's feed, if this CPU saw it a moment ago. */
+static __always_inline struct feed_entry *recent_feed(struct packet *p)
+{
+	__u32 slot = *recent_slot(p);
+	struct feed_entry *feed = bpf_map_lookup_elem(&feeds, &slot);
+
+	return feed && feed->id && same_feed(&feed->key, &p->label->key) ? feed : NULL;
+}
+
+/* A full table costs a feed its own books, never its packets: record.feed stays 0. */
+static __always_inline struct feed_entry *find_feed(struct packet *p)
+{
+	struct feed_key *key = &p->label->key;
 	__u32 *known = bpf_map_lookup_elem(&feed_slots, key);
-	slot = known ? *known : make_feed(key);
+	__u32 slot = known ? *known : make_feed(key);
+
 	if (!slot)
 		return NULL;
-	*recent = slot;
-	feed = bpf_map_lookup_elem(&feeds, &slot);
-	if (feed)
-		p->label->record.feed = feed->id;
-	return feed;
+	*recent_slot(p) = slot;
+	return bpf_map_lookup_elem(&feeds, &slot);
 }
 
 /* Counts the packet and its number in its feed. What is not kept leaves what it knows of loss to the next that is. */

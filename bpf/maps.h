@@ -13,6 +13,8 @@ struct feed_entry {
 	__u32 id;		/* what record.feed says; 0: the slot is free */
 	struct feed_key key;
 	struct feed_state state;
+	__u32 admitted;		/* generation of the policy that let its exporter in */
+	__u32 pad;
 };
 
 /* The collector's addresses, those in use first. */

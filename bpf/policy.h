@@ -106,6 +106,7 @@ struct policy {
 	__u32 rules;		/* without the default */
 	__u32 words;		/* of a set that are in use */
 	__u32 filters;
+	__u32 generation;	/* not that of another policy */
 	__u8 active;		/* 0: no rules, keep all: nothing to decide */
 	__u8 sides[SIDE_COUNT];	/* 1: a rule looks at it */
 	__u8 loops;		/* enum loop_action */

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -21,7 +22,9 @@ func (c *Compiled) Fill(spec *ebpf.CollectionSpec) error {
 	if !ok {
 		return errors.New("filling in policy: the program has no policy: it does not include bpf/policy.h")
 	}
-	if err := constant.Set(&c.settings); err != nil {
+	settings := c.settings
+	settings.Generation = rand.Uint32() | 1 // that of a new feed is 0
+	if err := constant.Set(&settings); err != nil {
 		return fmt.Errorf("filling in policy: %w", err)
 	}
 	for _, m := range []struct {

@@ -140,6 +140,8 @@ type kernelFeedEntry struct {
 			Flags      uint32
 		}
 	}
+	Admitted uint32
+	Pad      uint32
 }
 
 type kernelFeedKey struct {
@@ -172,6 +174,7 @@ type kernelPolicy struct {
 	Rules      uint32
 	Words      uint32
 	Filters    uint32
+	Generation uint32
 	Active     uint8
 	Sides      [2]uint8
 	Loops      uint8
