@@ -32,6 +32,8 @@ func (r *Reader) nextPacket(p *Packet) error {
 			err = r.parseInterface(body)
 		case blockStatistics:
 			err = r.parseStatistics(body)
+		case blockNames:
+			r.parseNames(body)
 		case blockSimple:
 			found, err = true, r.parseSimple(p, body)
 		case blockOldPacket:

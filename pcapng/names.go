@@ -1,5 +1,7 @@
 package pcapng
 
+import "bytes"
+
 // Record types of a name resolution block (draft, section 4.5).
 const (
 	namesEnd   = 0
@@ -71,4 +73,36 @@ func appendName(buf []byte, n Name) []byte {
 	}
 	order.PutUint16(buf[start+2:], uint16(size))
 	return pad(buf, size)
+}
+
+// maxNamed is how many bytes of names of a section a Reader keeps.
+const maxNamed = 4 << 20
+
+// parseNames keeps what a name resolution block says. Names are a courtesy: what
+// is wrong with them is no reason to stop, and large blocks are skipped unread.
+func (r *Reader) parseNames(body []byte) {
+	for len(body) >= 4 {
+		kind, n := r.uint16(body), int(r.uint16(body[2:]))
+		if kind == namesEnd || n > len(body)-4 {
+			return
+		}
+		value := body[4 : 4+n]
+		body = body[min(4+(n+3)&^3, len(body)):]
+		length := map[uint16]int{namesIPv4: 4, namesIPv6: 16, namesEUI48: 6, namesEUI64: 8}[kind]
+		if length == 0 || n <= length {
+			continue
+		}
+		if r.named += n; r.named > maxNamed {
+			return
+		}
+		name := Name{Address: bytes.Clone(value[:length])}
+		for text := range bytes.SplitSeq(value[length:], []byte{0}) {
+			if len(text) > 0 {
+				name.Names = append(name.Names, string(text))
+			}
+		}
+		if len(name.Names) > 0 {
+			r.names = append(r.names, name)
+		}
+	}
 }

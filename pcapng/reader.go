@@ -15,8 +15,8 @@ var ErrTruncated = errors.New("capture ends inside a packet or block")
 
 // Reader reads a capture file, pcap or pcapng, from front to end. It needs no
 // seeking, so it reads pipes, and delivers a packet as soon as it is there.
-// Memory is bounded by MaxBlock and what the interfaces of a section say of
-// themselves. A Reader is for one goroutine, and does not close its input.
+// Memory is bounded by MaxBlock, what the interfaces of a section say of
+// themselves, and some megabytes of names. A Reader is for one goroutine, and does not close its input.
 type Reader struct {
 	window
 	swap   bool // the bytes of this section are big-endian
@@ -93,6 +93,10 @@ func (r *Reader) Statistics() []Statistics {
 	}
 	return all
 }
+
+// Names are those the current section has given to addresses so far, as far as
+// there are not very many and they are well-formed.
+func (r *Reader) Names() []Name { return r.names }
 
 // malformed is the error of a file that contradicts itself.
 func (r *Reader) malformed(format string, args ...any) error {

@@ -41,6 +41,8 @@ type section struct {
 	about   Section
 	sources []*source
 	text    int // bytes of the text of all sources
+	names   []Name
+	named   int // bytes of names
 }
 
 // openSection reads a section header. Its byte order is its own, and what was

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,40 @@ func TestNamesTooManyForOneRecord(t *testing.T) {
 	got := pcapng.AppendNames(nil, []pcapng.Name{{Address: make([]byte, 4), Names: names}})
 	if len(got) > 0xffff+32 {
 		t.Errorf("a record of %d bytes", len(got))
+	}
+}
+
+// What is written is read; what is wrong with names costs
+// nothing but names.
+func TestNamesAreRead(t *testing.T) {
+	section := pcapng.AppendSection(nil, pcapng.Section{})
+	good := []pcapng.Name{
+		{Address: []byte{192, 0, 2, 1}, Names: []string{"a", "b"}},
+		{Address: []byte{0x20, 1, 0xd, 0xb8, 15: 1}, Names: []string{"six"}},
+		{Address: []byte{0, 0, 0x5e, 0, 0x53, 1}, Names: []string{"mac"}},
+	}
+	for _, test := range []struct {
+		name   string
+		change func([]byte) []byte // of the block
+		want   []pcapng.Name
+	}{
+		{"as written", func(b []byte) []byte { return b }, good},
+		{"two blocks", func(b []byte) []byte { return append(b, b...) }, append(good, good...)},
+		{"a record of an unknown kind", func(b []byte) []byte { b[8] = 9; return b }, good[1:]},
+		{"a record longer than the block", func(b []byte) []byte { b[8+12+2] = 200; return b }, good[:1]},
+		{"a record without a name", func(b []byte) []byte { b[8+2] = 4; return b }, nil},
+	} {
+		block := test.change(pcapng.AppendNames(nil, good))
+		file := pcapng.AppendInterface(append(bytes.Clone(section), block...), pcapng.Interface{})
+		file = pcapng.AppendPacket(file, 0, 1, 1, 0, 0, []byte{1})
+		r := mustRead(t, file)
+		var p pcapng.Packet
+		if err := r.Next(&p); err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if got := r.Names(); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
 	}
 }
 

@@ -130,6 +130,9 @@ func TestNames(t *testing.T) {
 		t.Fatalf("files %v, %v", files, err)
 	}
 	for _, f := range files {
+		if _, got, _ := unspan(t, "", "flows", f); !strings.Contains(got, "client.example") && !strings.Contains(got, "dns.example") {
+			t.Errorf("the names in %s are not shown: %s", f, got)
+		}
 		if got := output(t, "tshark", "-r", f, "-q", "-z", "hosts"); !strings.Contains(got, "192.0.2.53\tdns.example") {
 			t.Errorf("tshark does not know the names of %s: %s", f, got)
 		}

@@ -31,7 +31,7 @@ type flowsCommand struct {
 	Limit     int    `default:"50" placeholder:"N" help:"Print so many rows at most; 0: all (${default})."`
 	OneDomain bool   `help:"Take all interfaces of the files for one capture domain, instead of keeping the flows of each apart."`
 	MaxFlows  int    `default:"1048576" placeholder:"N" help:"Flows kept at once; each takes about 410 bytes (${default})."`
-	Names     string `type:"existingfile" placeholder:"FILE" help:"Names of IP and MAC addresses, as in /etc/hosts."`
+	Names     string `type:"existingfile" placeholder:"FILE" help:"Names of IP and MAC addresses, as in /etc/hosts, in place of those in the captures."`
 }
 
 // Run rebuilds the flows of captures and prints them. A conversation is one flow
@@ -46,13 +46,11 @@ func (c *flowsCommand) Run(ctx context.Context, e env) error {
 	}
 	defer table.Close()
 	r := flowReader{table: table, feeds: t.Feeds, oneDomain: c.OneDomain, ids: map[string]uint32{}}
-	labels := &export.Labels{Feed: r.name}
+	var names *hosts.Table // nil: those in the captures
 	if c.Names != "" {
-		names, err := hosts.Open(c.Names)
-		if err != nil {
+		if names, err = hosts.Open(c.Names); err != nil {
 			return err
 		}
-		labels.Address, labels.MAC = names.Address, names.MAC
 	}
 	q := flow.Query{Limit: max(c.Limit, 0)}
 	q.By, _ = view.Group(c.By) // kong lets only good ones in
@@ -80,6 +78,10 @@ func (c *flowsCommand) Run(ctx context.Context, e env) error {
 	if r.skipped > 0 {
 		fmt.Fprintf(e.stderr, "%d packets of interfaces that are neither Ethernet nor IP were left out\n", r.skipped)
 	}
+	if names == nil {
+		names = hosts.Of(r.captured)
+	}
+	labels := &export.Labels{Feed: r.name, Address: names.Address, MAC: names.MAC}
 	answer := shown.Answer()
 	if c.JSON {
 		encoder := json.NewEncoder(e.stdout)
@@ -97,6 +99,7 @@ type flowReader struct {
 	ids       map[string]uint32 // of feeds by the names of interfaces
 	names     []string          // and back, from id 1 on
 	sequence  []uint32          // of each: packets so far, and those that the mirror lost
+	captured  []pcapng.Name     // of addresses, in the captures
 	batch     [256]flow.Flow
 	skipped   uint64
 }
@@ -136,6 +139,7 @@ func (r *flowReader) read(ctx context.Context, e env, name string, all *[]flow.F
 		err := capture.Next(&p)
 		switch {
 		case errors.Is(err, io.EOF):
+			r.captured = append(r.captured, capture.Names()...)
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", name, err)

@@ -70,7 +70,7 @@ func (t *Table) add(address string, names []string) error {
 		return fmt.Errorf("no name stands behind %s", address)
 	}
 	for _, n := range names {
-		if strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !printable(n) {
 			return fmt.Errorf("name %q has characters that cannot be shown", n)
 		}
 	}
@@ -83,6 +83,25 @@ func (t *Table) add(address string, names []string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is neither an IP address nor a MAC address: write 192.0.2.7 NAME, 2001:db8::7 NAME or 00:00:5e:00:53:01 NAME", address)
+}
+
+func printable(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// Of is a table of the names in captures. Whoever wrote those is not to be
+// trusted: names that cannot be shown are left out.
+func Of(captured []pcapng.Name) *Table {
+	t := &Table{addresses: map[netip.Addr][]string{}, macs: map[[6]byte][]string{}}
+	for _, n := range captured {
+		names := slices.DeleteFunc(slices.Clone(n.Names), func(name string) bool { return !printable(name) })
+		if a, ok := netip.AddrFromSlice(n.Address); ok {
+			t.addresses[a.Unmap()] = append(t.addresses[a.Unmap()], names...)
+		} else if len(n.Address) == 6 {
+			t.macs[[6]byte(n.Address)] = append(t.macs[[6]byte(n.Address)], names...)
+		}
+	}
+	return t
 }
 
 // Address is the name of an IP address, "" when it has none.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/unspan/unspan/pcapng"
 	"github.com/unspan/unspan/userspace/hosts"
 )
 
@@ -45,6 +46,22 @@ func TestNames(t *testing.T) {
 	var none *hosts.Table
 	if none.Address(netip.MustParseAddr("192.0.2.7")) != "" || none.MAC([6]byte{}) != "" || none.Names() != nil {
 		t.Error("no table knows names")
+	}
+}
+
+// Names out of a capture are those that were written into it, but for tricks.
+func TestOf(t *testing.T) {
+	written, err := hosts.Read(strings.NewReader(good), "names")
+	if err != nil {
+		t.Fatal(err)
+	}
+	captured := append(written.Names(), pcapng.Name{Address: []byte{192, 0, 2, 66}, Names: []string{"\x1b[2J", "fine"}}, pcapng.Name{Address: make([]byte, 8), Names: []string{"eui-64"}})
+	table := hosts.Of(captured)
+	if got := table.Address(netip.MustParseAddr("192.0.2.66")); got != "fine" {
+		t.Errorf("shown is %q", got)
+	}
+	if got, want := len(table.Names()), len(written.Names())+1; got != want {
+		t.Errorf("%d addresses, want %d", got, want)
 	}
 }
 
