@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/unspan/unspan/pcapng"
@@ -108,5 +109,46 @@ func TestDecapStandardInput(t *testing.T) {
 		if !bytes.Equal(a[i].Data, b[i].Data) || a[i].Time != b[i].Time {
 			t.Fatalf("packet %d differs", i+1)
 		}
+	}
+}
+
+// What is there already outlives a command that names the wrong file.
+func TestDecapRefuses(t *testing.T) {
+	capture, err := os.ReadFile(feedCapture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file, link, old := filepath.Join(dir, "feed.pcap"), filepath.Join(dir, "link.pcap"), filepath.Join(dir, "old.pcapng")
+	for _, name := range []string{file, old} {
+		if err := os.WriteFile(name, capture, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"the output is the capture", []string{file, "-w", file}, "it is the capture that is read"},
+		{"by another name", []string{old, link, "-w", file}, "it is the capture that is read"},
+		{"no such capture", []string{file, filepath.Join(dir, "misspelt.pcap"), "-w", old}, "misspelt.pcap: no such file"},
+		{"a directory", []string{dir, "-w", old}, "name the files in it"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			code, _, stderr := unspan(t, "", append([]string{"decap"}, test.args...)...)
+			if code != 1 || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit code %d, %q, want 1 and a line with %q", code, stderr, test.want)
+			}
+			for _, name := range []string{file, old} {
+				if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, capture) {
+					t.Errorf("%s is not what it was: %d bytes, %v", name, len(got), err)
+				}
+			}
+		})
 	}
 }

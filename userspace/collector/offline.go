@@ -69,6 +69,9 @@ func NewOffline(config Config, files []string) (*Offline, error) {
 func (o *Offline) Run(ctx context.Context) (err error) {
 	o.start = time.Now()
 	defer func() { o.end = time.Now() }()
+	if err = o.checkFiles(); err != nil {
+		return err
+	}
 	if o.output, err = openOutput(&o.config, 1, o.books); err != nil {
 		return err
 	}
@@ -93,6 +96,34 @@ func (o *Offline) Run(ctx context.Context) (err error) {
 	o.worker.finish()
 	o.flows.hand(ctx, o.records[:])
 	return errors.Join(err, o.output.wait(), o.flows.close())
+}
+
+// checkFiles looks at the captures before the output is opened: that empties a
+// file, which must not be one of them, nor in vain because of a misspelt name.
+func (o *Offline) checkFiles() error {
+	var output os.FileInfo
+	if path := o.config.Store.Path; o.config.Write && path != "-" {
+		output, _ = os.Stat(path) // whatever is wrong with it, opening it says so
+	}
+	for _, name := range o.files {
+		var info os.FileInfo
+		var err error
+		if name != "-" {
+			info, err = os.Stat(name)
+		} else if f, ok := o.config.Input.(*os.File); ok {
+			info, err = f.Stat()
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("opening capture: %w", err)
+		case info == nil: // a reader, of no file that could be meant
+		case info.IsDir():
+			return fmt.Errorf("opening capture: %s is a directory: name the files in it", name)
+		case output != nil && os.SameFile(info, output):
+			return fmt.Errorf("writing to %s: it is the capture that is read: name another file", o.config.Store.Path)
+		}
+	}
+	return nil
 }
 
 // books gives a feed's figures to the last file. Those finished before, by
