@@ -65,7 +65,7 @@ func captured(t testing.TB, most int) [][]byte {
 		t.Fatal(err)
 	}
 	if len(files) == 0 {
-		skip(t, "no captures in "+dir+": set UNSPAN_CAPTURES")
+		t.Skip("no captures in " + dir + ": set UNSPAN_CAPTURES")
 	}
 	var frames [][]byte
 	for _, file := range files {

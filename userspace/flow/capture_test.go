@@ -24,7 +24,8 @@ type captureFrame struct {
 	rawIP   bool
 }
 
-// captures returns the directory of the shared captures.
+// captures returns the directory of the shared captures. They are not part of the
+// project, so CI need not have them.
 func captures(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("UNSPAN_CAPTURES")
@@ -32,7 +33,7 @@ func captures(t testing.TB) string {
 		dir = filepath.Join("..", "..", "..", "shared", "captures")
 	}
 	if _, err := os.Stat(dir); err != nil {
-		skip(t, "no captures in %s: set UNSPAN_CAPTURES to their directory", dir)
+		t.Skipf("no captures in %s: set UNSPAN_CAPTURES to their directory", dir)
 	}
 	return dir
 }

@@ -72,7 +72,7 @@ func TestCaptureToNfcapd(t *testing.T) {
 	}
 	file, err := os.Open(filepath.Join(dir, "mercury_emix.pcap"))
 	if err != nil {
-		need(t, "no captures in %s: set UNSPAN_CAPTURES to their directory", dir)
+		t.Skipf("no captures in %s: set UNSPAN_CAPTURES to their directory", dir)
 	}
 	defer file.Close()
 	capture, err := pcapgo.NewReader(file)
