@@ -61,7 +61,7 @@ func TestErrors(t *testing.T) {
 		{"no interface given", []string{"run"}, 2, "missing flags: --interface"},
 		{"no such interface", []string{"run", "-i", "nosuchif0", "--listen", "", "--control", ""}, 1, "there is none of that name: ip -br link lists them"},
 		{"no such encapsulation", []string{"decap", "--accept", "erspan4", feedCapture}, 1, "no such encapsulation: there are erspan1"},
-		{"no such file", []string{"decap", "/nonexistent/x.pcap"}, 1, "opening capture: open /nonexistent/x.pcap: no such file"},
+		{"no such file", []string{"decap", "/nonexistent/x.pcap"}, 1, "opening capture: stat /nonexistent/x.pcap: no such file"},
 		{"not a capture", []string{"decap", write(t, "x.pcap", "#!/bin/sh\necho hello\n")}, 1, "x.pcap: reading capture"},
 		{"an empty file", []string{"decap", write(t, "x.pcap", "")}, 1, "too few for a file header"},
 		{"compressed", []string{"decap", write(t, "x.pcap.gz", "\x1f\x8b\x08\x00 and so on and on")}, 1, "give it through zcat"},

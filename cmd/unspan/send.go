@@ -27,24 +27,24 @@ type sendCommand struct {
 	DestinationMAC string     `placeholder:"MAC" help:"Collector's or router's MAC; looked up in the neighbour table unless given."`
 	OuterVLAN      []uint16   `placeholder:"VLAN" help:"802.1Q tag of the outer frame, outermost first, at most two."`
 	TTL            uint8      `default:"64" help:"Outer TTL or hop limit (${default})."`
-	DSCP           uint8      `help:"Outer DSCP."`
+	DSCP           uint8      `placeholder:"N" help:"Outer DSCP, 0 to 63."`
 	DF             bool       `name:"df" help:"Set DF on the outer IPv4 packet."`
 
 	Session      uint16  `default:"1" help:"ERSPAN session id; RSPAN: the mirror's VLAN (${default})."`
 	Key          *uint32 `placeholder:"N" help:"GRE key; VNI of VXLAN and Geneve."`
 	Checksum     bool    `help:"Put the GRE checksum in."`
 	Protocol     uint16  `placeholder:"N" help:"GRE protocol number instead of the usual one."`
-	Sequence     uint32  `help:"First sequence number."`
+	Sequence     uint32  `placeholder:"N" help:"First sequence number (0)."`
 	SequenceBits int     `default:"32" enum:"32,30" help:"Wrap of the sequence number: 32, or 30 as the Nexus 3548 counts."`
 	NoSequence   bool    `help:"ERSPAN III, GRE: no sequence numbers."`
 
-	VLAN        uint16 `help:"VLAN in the ERSPAN header."`
-	COS         uint8  `help:"COS in the ERSPAN header."`
+	VLAN        uint16 `name:"vlan" placeholder:"VLAN" help:"VLAN in the ERSPAN header."`
+	COS         uint8  `name:"cos" placeholder:"COS" help:"COS in the ERSPAN header, 0 to 7."`
 	Tags        string `default:"literal" enum:"literal,kept,stripped" help:"What becomes of the frames' 802.1Q tags: literal (nothing), kept (and repeated in the header), stripped (moved to the header)."`
 	Granularity string `default:"100ns" enum:"100us,100ns,1588,ns" help:"ERSPAN III clock: 100us, 100ns, 1588, ns (${default})."`
 	Platform    int    `default:"-1" placeholder:"ID" help:"ERSPAN III platform subheader: 0, 1, 3, 4, 5, 6, 7."`
 	Egress      bool   `help:"ERSPAN III: the frames are egress."`
-	FrameType   uint8  `help:"ERSPAN III frame type: 0 Ethernet, 2 IP."`
+	FrameType   uint8  `placeholder:"TYPE" help:"ERSPAN III frame type: 0 Ethernet, 2 IP (0)."`
 
 	SnapLength int    `placeholder:"BYTES" help:"Mirror only so much of each frame."`
 	FCS        bool   `name:"fcs" help:"Leave the frame check sequence on, as the Nexus 3548 does."`
@@ -95,10 +95,10 @@ func (s *sendCommand) Run(ctx context.Context, e env) error {
 	if e.tty {
 		fmt.Fprint(e.stderr, "\r\x1b[K")
 	}
-	return errors.Join(err, s.report(e.stdout, sender))
+	return errors.Join(err, s.report(e.stdout, sender, session.Sequenced))
 }
 
-func (s *sendCommand) report(w io.Writer, sender *mirror.Sender) error {
+func (s *sendCommand) report(w io.Writer, sender *mirror.Sender, sequenced bool) error {
 	st := sender.Stats()
 	if s.JSON {
 		encoder := json.NewEncoder(w)
@@ -106,10 +106,12 @@ func (s *sendCommand) report(w io.Writer, sender *mirror.Sender) error {
 		return encoder.Encode(st)
 	}
 	f := st.Feeds[0]
-	_, err := fmt.Fprintf(w, "sent %d packets in %d frames, %d bytes, in %s (%s), by %s\n"+
-		"a receiver must find: %d sequence numbers, %d lost, %d duplicated, %d reordered\n",
-		st.Packets, st.Frames, st.Bytes, st.Elapsed.Round(time.Millisecond), perSecond(st), sender.Method(),
-		f.Numbers, f.Lost, f.Duplicated, f.Reordered)
+	found := fmt.Sprintf("a receiver must find: %d sequence numbers, %d lost, %d duplicated, %d reordered", f.Numbers, f.Lost, f.Duplicated, f.Reordered)
+	if !sequenced {
+		found = fmt.Sprintf("a receiver cannot see that %d were lost, %d duplicated, %d reordered: there are no sequence numbers", f.Lost, f.Duplicated, f.Reordered)
+	}
+	_, err := fmt.Fprintf(w, "sent %d packets in %d frames, %d bytes, in %s (%s), by %s\n%s\n",
+		st.Packets, st.Frames, st.Bytes, st.Elapsed.Round(time.Millisecond), perSecond(st), sender.Method(), found)
 	if err == nil && f.Skipped > 0 {
 		_, err = fmt.Fprintf(w, "%d packets of the capture were left out in every round: the session cannot carry them\n", f.Skipped)
 	}
@@ -158,6 +160,9 @@ func (s *sendCommand) address(m *mirror.Session) error {
 	link, err := net.InterfaceByName(s.Interface)
 	if err != nil {
 		return fmt.Errorf("finding interface %s: %w: ip -br link lists them", s.Interface, err)
+	}
+	if link.Flags&net.FlagUp == 0 {
+		return fmt.Errorf("interface %s is down: ip link set dev %s up", s.Interface, s.Interface)
 	}
 	m.SourceMAC = link.HardwareAddr
 	if m.Encap == bpf.EncapRSPAN || m.Encap == bpf.EncapNative {

@@ -157,7 +157,7 @@ func neighbour(handle *netlink.Handle, index int, address netip.Addr) (net.Hardw
 			}
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%s does not answer for its MAC address: give it", address)
+			return nil, fmt.Errorf("%s does not answer for its MAC address: give it (--destination-mac), or start that machine", address)
 		}
 		if conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 9))); err == nil {
 			conn.Write([]byte{0}) // whether it arrives is no matter

@@ -464,7 +464,7 @@ func TestNewRefuses(t *testing.T) {
 		{"unknown method", func(c *mirror.Config) { c.Method = 3 }, "method"},
 		{"session", func(c *mirror.Config) {
 			c.Feeds = []mirror.Feed{good[0], {Session: session(bpf.EncapERSPAN2, func(s *mirror.Session) { s.ID = 4000 }), Frames: frames(t, 1)}}
-		}, "feed 1: setting up a erspan2 session: session id"},
+		}, "feed 1: setting up session of erspan2: session id"},
 		{"MTU over the device's", func(c *mirror.Config) {
 			c.Feeds = []mirror.Feed{{Session: session(bpf.EncapERSPAN2, func(s *mirror.Session) { s.MTU = 9001 }), Frames: frames(t, 1)}}
 		}, "ip link set mirror0 mtu 9001"},

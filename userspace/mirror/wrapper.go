@@ -78,7 +78,7 @@ type Wrapper struct {
 // does not fit.
 func NewWrapper(s Session) (*Wrapper, error) {
 	if err := s.validate(); err != nil {
-		return nil, fmt.Errorf("setting up a %s session: %w", bpf.EncapName(s.Encap), err)
+		return nil, fmt.Errorf("setting up session of %s: %w", bpf.EncapName(s.Encap), err)
 	}
 	w := &Wrapper{session: s.clone(), clock: newClock(&s)}
 	if s.carriedByIP() {
