@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +17,11 @@ func (d *Datapath) Attach(ifi netlink.Link) error {
 	defer d.changing.Unlock()
 	name := ifi.Attrs().Name
 	if x := ifi.Attrs().Xdp; x != nil && x.Attached {
-		return fmt.Errorf("attaching to %s: another XDP program (id %d) is there: stop what put it there, or remove it with: ip link set dev %s xdp off", name, x.ProgId, name)
+		theirs := Native
+		if x.AttachMode == nl.XDP_ATTACHED_SKB {
+			theirs = Generic
+		}
+		return fmt.Errorf("attaching to %s: another XDP program (id %d) is there: stop what put it there, or remove it with: %s", name, x.ProgId, removal(name, theirs))
 	}
 	modes := []Mode{Native, Generic}
 	if d.config.Mode != Auto {
@@ -78,10 +83,24 @@ func (d *Datapath) attachAs(v variant, ifindex int, mode Mode) error {
 // other mode (dev_xdp_attach in net/core/dev.c).
 func occupied(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) }
 
+// removal is the command that takes a program off that nobody holds by a link.
+// Without a mode the kernel means the driver's wherever it has one
+// (dev_xdp_mode), and leaves a generic program where it is.
+func removal(name string, mode Mode) string {
+	if mode == Generic {
+		return "ip link set dev " + name + " xdpgeneric off"
+	}
+	return "ip link set dev " + name + " xdp off"
+}
+
 func attachCure(err error, name string, mode Mode) error {
 	switch {
 	case occupied(err):
-		return fmt.Errorf("%w: another XDP program is there: stop what put it there, or remove it with: ip link set dev %s xdp off", err, name)
+		theirs := mode
+		if errors.Is(err, unix.EEXIST) {
+			theirs = map[Mode]Mode{Native: Generic, Generic: Native}[mode]
+		}
+		return fmt.Errorf("%w: another XDP program is there: stop what put it there, or remove it with: %s", err, removal(name, theirs))
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: run as root, or with CAP_NET_ADMIN and CAP_BPF", err)
 	case mode == Native && errors.Is(err, unix.EOPNOTSUPP):

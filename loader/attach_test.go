@@ -242,7 +242,8 @@ func TestOccupied(t *testing.T) {
 			if err == nil {
 				t.Fatal("attached")
 			}
-			for _, want := range []string{"attaching to collector0", "another XDP program", "ip link set dev collector0 xdp off"} {
+			removal := map[loader.Mode]string{loader.Native: "ip link set dev collector0 xdp off", loader.Generic: "ip link set dev collector0 xdpgeneric off"}
+			for _, want := range []string{"attaching to collector0", "another XDP program", removal[row.theirs]} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("error %q, want %q in it", err, want)
 				}

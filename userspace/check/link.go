@@ -7,6 +7,7 @@ import (
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/unspan/unspan/bpf"
@@ -22,6 +23,7 @@ type link struct {
 	mtu       int
 	addresses int
 	program   uint32 // id of an XDP program attached, 0: none
+	generic   bool   // that program runs in the stack
 	xdp       *xdpFeatures
 	offloads  map[string]ethtool.FeatureState
 	queues    int // receive queues in use
@@ -50,7 +52,7 @@ func readLink(name string) (link, error) {
 		xdp:      readXDPFeatures(a.Index),
 	}
 	if a.Xdp != nil && a.Xdp.Attached {
-		l.program = a.Xdp.ProgId
+		l.program, l.generic = a.Xdp.ProgId, a.Xdp.AttachMode == nl.XDP_ATTACHED_SKB
 	}
 	addresses, err := netlink.AddrList(ifi, netlink.FAMILY_ALL)
 	if err != nil {
@@ -105,8 +107,12 @@ func (l *link) findings(v version) []Finding {
 	if l.program == 0 {
 		add(OK, "other XDP", "no program is attached", "")
 	} else {
+		mode := "xdp"
+		if l.generic {
+			mode = "xdpgeneric" // plain xdp means the driver's, and leaves this one where it is
+		}
 		add(Missing, "other XDP", fmt.Sprintf("program %d is attached", l.program),
-			fmt.Sprintf("stop what put it there (bpftool prog show id %d), or: ip link set dev %s xdp off", l.program, l.name))
+			fmt.Sprintf("stop what put it there (bpftool prog show id %d), or: ip link set dev %s %s off", l.program, l.name, mode))
 	}
 	l.xdpFindings(v, add)
 	l.offloadFindings(add)

@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/binary"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/safchain/ethtool"
@@ -19,6 +20,24 @@ func fast() link {
 			"rx-lro":           {Available: true},
 		},
 		queues: 8, ring: 2048, ringMax: 8160,
+	}
+}
+
+// The kernel takes "xdp off" for the driver's program wherever it has one, and
+// leaves a generic program where it is.
+func TestRemoval(t *testing.T) {
+	for generic, want := range map[bool]string{false: "ip link set dev eth1 xdp off", true: "ip link set dev eth1 xdpgeneric off"} {
+		l := fast()
+		l.name, l.program, l.generic = "eth1", 77, generic
+		var cure string
+		for _, f := range l.findings(version{6, 12}) {
+			if f.Name == "other XDP" {
+				cure = f.Cure
+			}
+		}
+		if !strings.HasSuffix(cure, want) {
+			t.Errorf("generic %t: cure %q, want %q", generic, cure, want)
+		}
 	}
 }
 
