@@ -368,7 +368,8 @@ func exportCapture(t *testing.T, path, filter string) {
 	})
 	x := openExports(t, l)
 	lines, parquets := filepath.Join(t.TempDir(), "flows.jsonl"), t.TempDir()
-	s := serve(t, l, append(x.flags, "--flows-json", lines, "--flows-parquet", parquets, "--flow-idle", "1h", "--flow-active", "1h", "--json")...)
+	written := filepath.Join(t.TempDir(), "out.pcapng")
+	s := serve(t, l, append(x.flags, "--flows-json", lines, "--flows-parquet", parquets, "-w", written, "--flow-idle", "1h", "--flow-active", "1h", "--json")...)
 	m := mirror.DefaultSession(bpf.EncapERSPAN2)
 	m.Source, m.Destination = l.Mirror.IPv4, l.Collector.IPv4
 	m.SourceMAC, m.DestinationMAC = l.Mirror.MAC, l.Collector.MAC
@@ -400,6 +401,7 @@ func exportCapture(t *testing.T, path, filter string) {
 	}
 	rows := jsonRows(t, string(text))
 	compareFlows(t, path, filter, rows, want)
+	compareHandshakes(t, written, rows)
 	compareLedger(t, s.out.Bytes(), len(frames), len(rows), x.nfdump(t))
 	if n := <-x.tcp; n != len(rows) {
 		t.Errorf("%d records over IPFIX and TCP, want %d", n, len(rows))
@@ -451,6 +453,36 @@ func compareFlows(t *testing.T, path, filter string, rows []export.Row, want dis
 		if got[key][0] != n {
 			t.Errorf("%s: %d packets, tshark -z conv has %d", key, got[key][0], n)
 		}
+	}
+}
+
+// compareHandshakes: the times are those of the capture that was written beside
+// the flows, to the nanosecond.
+func compareHandshakes(t *testing.T, path string, rows []export.Row) {
+	t.Helper()
+	var got, want []string
+	for _, r := range rows {
+		if r.Handshake > 0 {
+			got = append(got, fmt.Sprintf("%s:%d %s:%d %d.%09d", r.ClientIP, r.ClientPort, r.ServerIP, r.ServerPort, r.Handshake/1e9, r.Handshake%1e9))
+		}
+	}
+	// tshark tells the time with every segment of a connection from the end of
+	// the handshake on, whoever sent it: the first is the client's ACK, or a
+	// refusal, which it takes for the end of a handshake too.
+	seen := map[string]bool{}
+	for line := range strings.Lines(output(t, "tshark", "-n", "-r", path, "-Y", "tcp.analysis.initial_rtt and not icmp and not icmpv6", "-T", "fields", "-E", "occurrence=f", "-e", "tcp.stream",
+		"-e", "ip.src", "-e", "ipv6.src", "-e", "tcp.srcport", "-e", "ip.dst", "-e", "ipv6.dst", "-e", "tcp.dstport", "-e", "tcp.analysis.initial_rtt", "-e", "tcp.flags.reset")) {
+		f := strings.Split(strings.TrimRight(line, "\n"), "\t")
+		refused := f[8] == "1" || f[8] == "True"
+		if !seen[f[0]] && !refused {
+			want = append(want, fmt.Sprintf("%s:%s %s:%s %s", f[1]+f[2], f[3], f[4]+f[5], f[6], f[7]))
+		}
+		seen[f[0]] = true
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d handshakes\n%s\ntshark has %d\n%s", len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
 	}
 }
 
