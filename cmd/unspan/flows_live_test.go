@@ -553,3 +553,38 @@ func TestExportsAway(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reads the flows from standard output may go: the capture goes on.
+func TestFlowsReaderGone(t *testing.T) {
+	l := openLab(t)
+	out := filepath.Join(t.TempDir(), "out.pcapng")
+	s := newService(t, l, "-w", out, "--flows-json", "-", "--flow-idle", "100ms")
+	s.cmd.Stdout = nil
+	pipe, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.begin()
+	sendFeed(t, l, 300)
+	if _, err := pipe.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sendFeed(t, l, 3000)
+	if err := s.cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Fatalf("unspan run: %v: %s", err, &s.said)
+	}
+	if got := len(readAll(t, out)); got != 3300 {
+		t.Errorf("%d packets were written, 3300 were sent", got)
+	}
+	for _, want := range []string{"Every line adds up.", `msg="exporting flows" sink=json`, "broken pipe", "json away or too slow"} {
+		if !strings.Contains(s.said.String(), want) {
+			t.Errorf("no %q on standard error: %s", want, &s.said)
+		}
+	}
+}
