@@ -228,3 +228,23 @@ func TestFlowsRefuse(t *testing.T) {
 		})
 	}
 }
+
+// What the kernel samples is scaled in the flows, and marked.
+func TestSampledFlows(t *testing.T) {
+	config := collector.Default()
+	config.Policy = mustRead(t, "rules: [{action: keep, sample: {one_in: 4, by: packet}}]")
+	sink := &kept{}
+	rebuilding(&config, export.Target{Name: "kept", Sink: sink})
+	s := collect(t, lab.Config{MTU: 9100}, config)
+	s.mirrorOnce([]mirror.Feed{{Session: mirror.DefaultSession(bpf.EncapERSPAN2), Frames: conversations()}})
+	final := s.end()
+	kept := final.Flows.Counters[flow.Tracked]
+	if n := packetsOf(sink.flows); kept == 0 || kept != final.XDP[bpf.RedirectInner].Packets || n != 4*kept {
+		t.Errorf("%d packets in flows, of %d that were kept", n, kept)
+	}
+	for i := range sink.flows {
+		if w := sink.flows[i].Weight; w != 4 {
+			t.Errorf("a flow has the factor %d", w)
+		}
+	}
+}
