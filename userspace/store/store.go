@@ -287,14 +287,16 @@ func (s *Store) fail(err error) {
 	}
 }
 
-// note keeps an error for Run to return.
+// note keeps an error for Run to return. What ails an output ails its statistics
+// blocks as well, and is told once.
 func (s *Store) note(err error) {
 	if err == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.errs) < maxErrors {
+	told := slices.ContainsFunc(s.errs, func(e error) bool { return e.Error() == err.Error() })
+	if len(s.errs) < maxErrors && !told {
 		s.errs = append(s.errs, err)
 	}
 }
