@@ -26,7 +26,7 @@ func TestSizesAndOffsets(t *testing.T) {
 		{"feed_key.key", unsafe.Offsetof(k.Key), 32},
 		{"feed_key.keyed", unsafe.Offsetof(k.Keyed), 39},
 		{"sizeof sequence", unsafe.Sizeof(bpf.Sequence{}), 72},
-		{"sizeof feed_state", unsafe.Sizeof(bpf.FeedState{}), 120},
+		{"sizeof feed_state", unsafe.Sizeof(bpf.FeedState{}), 136},
 		{"sizeof tally", unsafe.Sizeof(bpf.Tally{}), 16},
 	} {
 		if c.got != c.want {
