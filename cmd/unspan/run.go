@@ -18,6 +18,7 @@ import (
 	"github.com/unspan/unspan/userspace/control"
 	"github.com/unspan/unspan/userspace/ledger"
 	"github.com/unspan/unspan/userspace/metrics"
+	"github.com/unspan/unspan/userspace/web"
 	"github.com/unspan/unspan/userspace/xsk"
 )
 
@@ -36,7 +37,7 @@ type runCommand struct {
 	Mode           loader.Mode   `default:"auto" enum:"auto,native,generic" help:"Where XDP runs: auto, native (in the driver), generic (in the stack)."`
 	Copy           bool          `help:"Copy frames into the receive buffers even where the driver can do without."`
 	ZeroCopy       string        `enum:"auto,always,never" default:"auto" help:"Zero-copy receive: auto, always (fail without), never."`
-	Listen         string        `default:"${listen}" placeholder:"ADDR" help:"Serve metrics and health on this address; empty: nowhere (${default})."`
+	Listen         string        `default:"${listen}" placeholder:"ADDR" help:"Serve the web page, metrics and health on this address; empty: nowhere (${default})."`
 	WebConfig      string        `placeholder:"FILE" type:"existingfile" help:"TLS and users for --listen, in the form of Prometheus exporter-toolkit."`
 	JSON           bool          `name:"json" help:"Print the ledger as JSON."`
 
@@ -134,10 +135,7 @@ func (r *runCommand) servers(live *collector.Live, source *policySource, log *sl
 		all = append(all, s)
 	}
 	if r.Listen != "" {
-		s, err := metrics.Open(metrics.Config{
-			Listen: r.Listen, WebConfig: r.WebConfig, Log: log, Ready: live.Ready,
-			Collector: metrics.NewCollector(metrics.Build{Version: version()}, live.Snapshot),
-		})
+		s, err := r.listen(live, log)
 		if err != nil {
 			for _, open := range all {
 				err = errors.Join(err, open.Close())
@@ -147,6 +145,21 @@ func (r *runCommand) servers(live *collector.Live, source *policySource, log *sl
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// listen serves the page and the metrics.
+func (r *runCommand) listen(live *collector.Live, log *slog.Logger) (server, error) {
+	page, err := web.New(web.Config{
+		Ledger: live.Snapshot, Flows: r.lookAt(live), Labels: live.Labels, FeedID: live.FeedID,
+		Guarded: r.WebConfig != "", Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return metrics.Open(metrics.Config{
+		Listen: r.Listen, WebConfig: r.WebConfig, Log: log, Ready: live.Ready, Home: page,
+		Collector: metrics.NewCollector(metrics.Build{Version: version()}, live.Snapshot),
+	})
 }
 
 // printLedger ends a command that handled packets. A ledger that does not add up

@@ -104,7 +104,7 @@ func (s *Server) top(w http.ResponseWriter, r *http.Request) {
 		unavailable(w, fmt.Errorf("reading the monotonic clock: %w", err))
 		return
 	}
-	list := s.rates.list(&snapshot, uint64(now.Nano()))
+	list := s.rates.List(&snapshot, uint64(now.Nano()))
 	more := max(0, len(list.Sessions)-feeds)
 	list.Sessions = list.Sessions[:len(list.Sessions)-more]
 

@@ -52,7 +52,7 @@ type Server struct {
 	http     *http.Server
 
 	mu    sync.Mutex // one request at a time: each copies the feed table
-	rates rates
+	rates Rates
 }
 
 // Open takes the socket, so that one that cannot be had is known before anything
@@ -164,7 +164,7 @@ func (s *Server) sessions(w http.ResponseWriter, r *http.Request) {
 		unavailable(w, fmt.Errorf("reading the monotonic clock: %w", err))
 		return
 	}
-	list := s.rates.list(&snapshot, uint64(now.Nano()))
+	list := s.rates.List(&snapshot, uint64(now.Nano()))
 	answer(w, r, func(out io.Writer, asJSON bool) error {
 		if asJSON {
 			return indented(out, &list)

@@ -46,17 +46,17 @@ type reading struct {
 	feeds map[bpf.FeedKey]bpf.FeedState
 }
 
-// rates remembers readings to take differences from: the latest one, and the one
+// Rates remembers readings to take differences from: the latest one, and the one
 // before, for whoever looks again at once.
-type rates struct{ before, latest reading }
+type Rates struct{ before, latest reading }
 
 // shortest is the shortest time that a rate is taken over, once the collector
 // runs that long.
 const shortest = time.Second
 
-// list makes the list and takes note of the reading. now is the monotonic clock
+// List makes the list and takes note of the reading. now is the monotonic clock
 // in ns, whose times feeds have.
-func (r *rates) list(s *ledger.Snapshot, now uint64) Sessions {
+func (r *Rates) List(s *ledger.Snapshot, now uint64) Sessions {
 	this := reading{at: s.Elapsed, feeds: make(map[bpf.FeedKey]bpf.FeedState, len(s.Feeds))}
 	for _, f := range s.Feeds {
 		this.feeds[f.Key] = f.State
