@@ -23,11 +23,13 @@ generate-check: ## fail when make generate would change what is committed
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint
 
+# -short where races are looked for: the 400,000 inputs of TestAgree are one
+# goroutine's, and take a minute there.
 test: ## install what is missing, then everything: lint, generate, build, all tests (root)
 	scripts/setup
 	$(MAKE) lint generate-check build
 	scripts/test ./...
-	scripts/test -race ./...
+	scripts/test -race -short ./...
 	$(MAKE) fuzz FUZZTIME=5s
 
 test-unprivileged: ## what runs without root; says what it skipped
