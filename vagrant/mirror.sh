@@ -14,7 +14,7 @@ fi
 ip link set dev eth1 mtu 1600
 
 ip link delete erspan1 2>/dev/null || true
-ip link add erspan1 type erspan local "$1" remote "$2" seq key 100 erspan_ver 2
+ip link add erspan1 type erspan local "$1" remote "$2" seq key 100 erspan_ver 1 erspan 1 # version 1 is type II: ip-link(8)
 ip link set dev erspan1 up
 
 # Both directions. The feed itself leaves by eth1, so it does not mirror itself.
