@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/unspan/unspan/bpf"
@@ -34,9 +35,9 @@ type sendCommand struct {
 	Key          *uint32 `placeholder:"N" help:"GRE key; VNI of VXLAN and Geneve."`
 	Checksum     bool    `help:"Put the GRE checksum in."`
 	Protocol     uint16  `placeholder:"N" help:"GRE protocol number instead of the usual one."`
-	Sequence     uint32  `placeholder:"N" help:"First sequence number (0)."`
+	Sequence     *uint32 `placeholder:"N" help:"First sequence number (0); GRE has none without this flag."`
 	SequenceBits int     `default:"32" enum:"32,30" help:"Wrap of the sequence number: 32, or 30 as the Nexus 3548 counts."`
-	NoSequence   bool    `help:"ERSPAN III, GRE: no sequence numbers."`
+	NoSequence   bool    `help:"ERSPAN III: no sequence numbers."`
 
 	VLAN        uint16 `name:"vlan" placeholder:"VLAN" help:"VLAN in the ERSPAN header."`
 	COS         uint8  `name:"cos" placeholder:"COS" help:"COS in the ERSPAN header, 0 to 7."`
@@ -133,9 +134,15 @@ func perSecond(st mirror.Stats) string {
 func (s *sendCommand) session() (mirror.Session, error) {
 	encap, _ := bpf.ParseEncap(s.Encap) // the flag takes no other names
 	m := mirror.DefaultSession(encap)
+	if err := s.misfit(encap); err != nil {
+		return m, err
+	}
 	m.OuterVLANs, m.TTL, m.DSCP, m.DontFragment = s.OuterVLAN, s.TTL, s.DSCP, s.DF
 	m.ID, m.Checksum, m.Protocol = s.Session, s.Checksum, s.Protocol
-	m.Sequence, m.SequenceBits = s.Sequence, s.SequenceBits
+	m.SequenceBits = s.SequenceBits
+	if s.Sequence != nil {
+		m.Sequence, m.Sequenced = *s.Sequence, true
+	}
 	if s.Key != nil {
 		m.Key, m.Keyed = *s.Key, true
 	}
@@ -152,6 +159,36 @@ func (s *sendCommand) session() (mirror.Session, error) {
 	m.SnapLength, m.FCS, m.MTU = s.SnapLength, s.FCS, s.MTU
 	m.LoseEvery, m.DuplicateEvery, m.ReorderEvery = s.LoseEvery, s.DuplicateEvery, s.ReorderEvery
 	return m, s.address(&m)
+}
+
+// misfit names a flag for which the encapsulation has no place: what is sent
+// would not be what was asked for.
+func (s *sendCommand) misfit(encap bpf.Encap) error {
+	is := func(any ...bpf.Encap) bool { return slices.Contains(any, encap) }
+	erspan3 := is(bpf.EncapERSPAN3)
+	erspan := erspan3 || is(bpf.EncapERSPAN2)
+	plain := is(bpf.EncapGRE, bpf.EncapGREIP)
+	gre := erspan || plain || is(bpf.EncapERSPAN1)
+	for _, f := range []struct {
+		flag        string
+		given, fits bool
+	}{
+		{"platform", s.Platform >= 0, erspan3},
+		{"egress", s.Egress, erspan3},
+		{"frame-type", s.FrameType != 0, erspan3},
+		{"no-sequence", s.NoSequence, erspan3 || plain},
+		{"vlan", s.VLAN != 0, erspan},
+		{"cos", s.COS != 0, erspan},
+		{"sequence", s.Sequence != nil, erspan || plain},
+		{"checksum", s.Checksum, gre},
+		{"protocol", s.Protocol != 0, gre},
+		{"key", s.Key != nil, gre || is(bpf.EncapVXLAN, bpf.EncapGeneve)},
+	} {
+		if f.given && !f.fits {
+			return fmt.Errorf("--%s: %s has no place for it: leave it out, or choose another --encap", f.flag, s.Encap)
+		}
+	}
+	return nil
 }
 
 // address fills in the outer addresses: what was not given is found out from
