@@ -45,7 +45,7 @@ async function ledger() {
 async function search() {
   const asked = words;
   try {
-    const answer = await ask("api/flows", { q: asked, order: $("order").value, limit: 50 });
+    const answer = await ask("api/flows", { q: asked, order: $("order").value, limit: 20 });
     if (asked === words) drawFlows(answer, asked, find);
   } catch (e) {
     if (asked === words) drawTrouble(e.told ? e.message : "the collector does not answer");
