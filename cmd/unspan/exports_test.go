@@ -129,13 +129,22 @@ func TestNames(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("files %v, %v", files, err)
 	}
+	shown := 0
 	for _, f := range files {
-		if _, got, _ := unspan(t, "", "flows", f); !strings.Contains(got, "client.example") && !strings.Contains(got, "dns.example") {
+		// Not each file has packets of a host that has a name.
+		_, got, _ := unspan(t, "", "flows", f)
+		if strings.Contains(got, "client.example") || strings.Contains(got, "dns.example") {
+			shown++
+		}
+		if strings.Contains(got, "192.0.2.53:") || strings.Contains(got, "198.51.100.111:") {
 			t.Errorf("the names in %s are not shown: %s", f, got)
 		}
 		if got := output(t, "tshark", "-r", f, "-q", "-z", "hosts"); !strings.Contains(got, "192.0.2.53\tdns.example") {
 			t.Errorf("tshark does not know the names of %s: %s", f, got)
 		}
+	}
+	if shown == 0 {
+		t.Error("no file's names are shown")
 	}
 	if code, _, stderr := unspan(t, "", "decap", feedCapture, "--names", write(t, "bad", "x y\n")); code != 1 || !strings.Contains(stderr, "bad:1: ") {
 		t.Errorf("exit code %d: %s", code, stderr)
