@@ -70,12 +70,13 @@ func TestPageInChromium(t *testing.T) {
 		}
 	})
 	var losses, stages, feeds, verdict, found, flows string
-	var images, losing int
+	var images, losing, overflow int
+	const excess = `document.documentElement.scrollWidth - document.documentElement.clientWidth`
 	if err := chromedp.Run(ctx, log.Enable(), network.Enable(), chromedp.EmulateViewport(1280, 1600),
 		chromedp.Navigate(server.URL), chromedp.Poll(rendered, nil),
 		chromedp.Text("#kinds", &losses), chromedp.Text("#stages", &stages), chromedp.Text("#feeds", &feeds),
 		chromedp.Text("#verdict", &verdict), chromedp.Text("#search", &flows),
-		chromedp.Evaluate(`document.images.length`, &images),
+		chromedp.Evaluate(`document.images.length`, &images), chromedp.Evaluate(excess, &overflow),
 		chromedp.Evaluate(`document.querySelectorAll("#stages .band.loss").length`, &losing),
 	); err != nil {
 		t.Fatal(err)
@@ -93,6 +94,9 @@ func TestPageInChromium(t *testing.T) {
 			t.Errorf("%q is not in %s", want, where)
 		}
 	}
+	if overflow > 0 {
+		t.Errorf("a wide page is %d pixels too wide", overflow)
+	}
 	if images != 0 {
 		t.Error("a name became markup")
 	}
@@ -107,14 +111,13 @@ func TestPageInChromium(t *testing.T) {
 		t.Errorf("searching: %q, %s", found, flows)
 	}
 
-	var overflow int
 	var light, dark string
 	const ground = `getComputedStyle(document.body).backgroundColor`
 	scheme := func(value string) chromedp.Action {
 		return emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}})
 	}
 	if err := chromedp.Run(ctx,
-		chromedp.EmulateViewport(360, 740), chromedp.Sleep(0), chromedp.Evaluate(`document.documentElement.scrollWidth - innerWidth`, &overflow),
+		chromedp.EmulateViewport(360, 740), chromedp.Evaluate(excess, &overflow),
 		scheme("light"), chromedp.Evaluate(ground, &light), scheme("dark"), chromedp.Evaluate(ground, &dark)); err != nil {
 		t.Fatal(err)
 	}

@@ -13,13 +13,12 @@ export function drawFeeds(ledger) {
   }
   history = now;
   rows(section.querySelector("table"), ledger.feeds.map((f) => [
-    f.name,
+    span(f.idle_seconds) ? el("span", {}, f.name, el("small", {}, `silent for ${span(f.idle_seconds)}`)) : f.name,
     spark(now.get(`${f.name} ${f.collector}`)),
     rate(f.packets_per_second).replace("/s", ""),
     bits(f.bytes_per_second),
     count(f.packets),
-    f.lost === null ? "unknown" : f.lost === 0 ? "0" : { content: `✕ ${count(f.lost)} (${percent(f.lost, f.packets + f.lost)})`, class: "bad" },
-    span(f.idle_seconds),
+    f.lost === null ? "unknown" : f.lost === 0 ? "0" : { content: el("span", {}, `✕ ${count(f.lost)}`, el("small", {}, percent(f.lost, f.packets + f.lost))), class: "bad" },
   ]));
   const more = ledger.feeds_known - ledger.feeds.length;
   section.querySelector(".more").textContent = ledger.feeds_known === 0
