@@ -248,6 +248,11 @@ func TestRunServes(t *testing.T) {
 		return code, body
 	}
 	await(t, "readiness", func() bool { code, _ := get("/readyz"); return code == http.StatusOK })
+	for path, want := range map[string]string{"/": "<title>Unspan</title>", "/api/ledger": `"adds_up":true`} {
+		if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, want %q in %s", path, code, want, body)
+		}
+	}
 	sendFeed(t, l, 100)
 	const series = "unspan_feed_packets_total{"
 	await(t, "the feed's metrics", func() bool {

@@ -113,7 +113,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mux.ServeHTTP(w, r)
 }
 
-// local reports whether a request was made to an address or to localhost. A page
+// local reports whether a request was made to an address or to localhost, or
+// to nobody by name (HTTP/1.0): no browser does that. A page
 // from elsewhere whose name was pointed at this machine after it was loaded (DNS
 // rebinding) asks by that name, and would read who talks on the network.
 func local(host string) bool {
@@ -121,7 +122,7 @@ func local(host string) bool {
 		host = name
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 6.3
+	if host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 6.3
 		return true
 	}
 	_, err := netip.ParseAddr(host)
