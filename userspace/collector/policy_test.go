@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/unspan/unspan/bpf"
@@ -385,7 +386,7 @@ func TestPolicyOnDatagrams(t *testing.T) {
 func TestApplyUnderLoad(t *testing.T) {
 	needRoot(t)
 	needTcpdump(t)
-	const count = 200_000
+	const enough, round, rounds = 10, 20_000, 60
 	policies := []*policy.Policy{
 		mustRead(t, "rules: [{filter: udp, action: keep, snap: 60}]\ndefault: {action: keep, snap: 61}"),
 		mustRead(t, "rules: [{vlan: 7, action: keep, snap: 71}, {filter: udp, action: keep, snap: 70}]\ndefault: drop"),
@@ -395,34 +396,41 @@ func TestApplyUnderLoad(t *testing.T) {
 	config.Policy = policies[0]
 	config.Write, config.Store.Path = true, filepath.Join(t.TempDir(), "out.pcapng")
 	s := collect(t, lab.Config{}, config)
-	applied, stop := make(chan int), make(chan struct{})
+	var applied atomic.Int32
+	stop, stopped := make(chan struct{}), make(chan error)
 	go func() {
-		n := 0
-		defer func() { applied <- n }()
 		for {
 			select {
 			case <-stop:
+				stopped <- nil
 				return
 			default:
 			}
-			if err := s.live.Apply(policies[(n+1)%2]); err != nil {
-				t.Error(err)
+			if err := s.live.Apply(policies[(applied.Load()+1)%2]); err != nil {
+				stopped <- err
 				return
 			}
-			n++
+			applied.Add(1)
 		}
 	}()
-	sent := s.mirror(sessions()[:1], func(c *mirror.Config) {
-		c.Method, c.Loop, c.Count, c.Rate = mirror.MethodSocket, true, count, mirror.Rate{Packets: 50_000}
-	})
-	close(stop)
-	n := <-applied
-	final := s.end()
-	if sent.DeviceDropped != 0 || final.XDP[bpf.RedirectInner].Packets != count || final.Output.Written != count {
-		t.Errorf("%d sent, the device lost %d, %d redirected, %d written", count, sent.DeviceDropped, final.XDP[bpf.RedirectInner].Packets, final.Output.Written)
+	var count, lost uint64
+	for n := 0; n < rounds && applied.Load() < enough; n++ {
+		sent := s.mirror(sessions()[:1], func(c *mirror.Config) {
+			c.Method, c.Loop, c.Count, c.Rate = mirror.MethodSocket, true, round, mirror.Rate{Packets: 50_000}
+		})
+		count, lost = count+round, lost+sent.DeviceDropped
 	}
-	if n < 10 {
-		t.Errorf("the policy was replaced %d times: too few to show anything", n)
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	n := applied.Load()
+	final := s.end()
+	if lost != 0 || final.XDP[bpf.RedirectInner].Packets != count || final.Output.Written != count {
+		t.Errorf("%d sent, the device lost %d, %d redirected, %d written", count, lost, final.XDP[bpf.RedirectInner].Packets, final.Output.Written)
+	}
+	if n < enough {
+		t.Errorf("the policy was replaced %d times under %d packets: too few to show anything", n, count)
 	}
 	for _, p := range packets(t, config.Store.Path) {
 		protocol := int(p.Data[14+9])
@@ -433,5 +441,5 @@ func TestApplyUnderLoad(t *testing.T) {
 			t.Fatalf("a packet of protocol %d was cut to %d bytes: no policy says so", protocol, len(p.Data))
 		}
 	}
-	t.Logf("the policy was replaced %d times", n)
+	t.Logf("the policy was replaced %d times under %d packets", n, count)
 }

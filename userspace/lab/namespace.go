@@ -87,31 +87,33 @@ func NewNamespace(name string) (*Namespace, error) {
 
 func openNamespace(n Namespace) (*Namespace, error) {
 	n.fd = -1
-	errs := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		home, err := openThreadNamespace()
-		if err != nil {
-			runtime.UnlockOSThread()
-			errs <- err
-			return
-		}
-		defer unix.Close(home)
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			errs <- fmt.Errorf("making the %s namespace: %w: CAP_SYS_ADMIN is needed", n.Name, err)
-			return
-		}
-		n.fd, err = openThreadNamespace()
-		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		errs <- err
-	}()
-	if err := <-errs; err != nil {
+	done := make(chan error)
+	go func() { done <- n.unshare() }() // when that has let go of all but the namespace
+	if err := <-done; err != nil {
 		return nil, err
 	}
 	return &n, nil
+}
+
+// unshare makes the namespace on a thread of its own: if that cannot be brought
+// back, it ends with the goroutine.
+func (n *Namespace) unshare() error {
+	runtime.LockOSThread()
+	home, err := openThreadNamespace()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer unix.Close(home)
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("making the %s namespace: %w: CAP_SYS_ADMIN is needed", n.Name, err)
+	}
+	n.fd, err = openThreadNamespace()
+	if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return err
 }
 
 // openThreadNamespace opens the network namespace of the calling thread.
