@@ -8,6 +8,7 @@ import (
 
 	"github.com/unspan/unspan/userspace/export"
 	"github.com/unspan/unspan/userspace/flow"
+	"github.com/unspan/unspan/userspace/view"
 )
 
 const (
@@ -66,7 +67,7 @@ func (p *Page) query(r *http.Request) (q flow.Query, err error) {
 	if q.Limit, err = limit(r, 25, 200); err != nil {
 		return q, err
 	}
-	q.Match, err = parseSearch(r.FormValue("q"), p.config.FeedID)
+	q.Match, err = view.Search(r.FormValue("q"), p.config.FeedID)
 	return q, err
 }
 

@@ -124,7 +124,7 @@ func TestAnswers(t *testing.T) {
 		{"flows, markup in a name", "http://127.0.0.1/api/flows", config(), 200, `\u003cimg src=x`},
 		{"flows, search", "http://127.0.0.1/api/flows?q=198.51.100.7+tcp+443", config(), 200, `"client_ip":"198.51.100.7"`},
 		{"flows, feed", "http://127.0.0.1/api/flows?q=feed+192.0.2.7/erspan2/1000", config(), 200, ""},
-		{"flows, no such feed", "http://127.0.0.1/api/flows?q=feed+x", config(), 400, "no flow came through a feed"},
+		{"flows, no such feed", "http://127.0.0.1/api/flows?q=feed+x", config(), 400, "no flow has come by feed"},
 		{"flows, no address", "http://127.0.0.1/api/flows?q=nonsense", config(), 400, "neither an address, a prefix, a port nor a protocol"},
 		{"flows, two addresses", "http://127.0.0.1/api/flows?q=192.0.2.1+192.0.2.2", config(), 400, "two addresses"},
 		{"flows, two ports", "http://127.0.0.1/api/flows?q=192.0.2.1:80+443", config(), 400, "two different ports"},
