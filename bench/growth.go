@@ -65,7 +65,7 @@ func (b *bench) growth(ctx context.Context) error {
 	cores := table{
 		Title:   "Cores for a mirror feed of 10 Gbit/s",
 		Columns: []string{"inner bytes", "Mpps of the feed", "kernel ns", "worker ns", "cores receiving", "cores working"},
-		Note:    "Reckoned from the nanoseconds measured above: the feed is ERSPAN II at 10 Gbit/s on the wire, with preamble, check sequence and gap. Kernel is softirq: veth in place of a NIC's driver, XDP, the copy to the socket. Worker is its whole CPU time, spinning for the next packet included, so it is a bound from above where the kernel is the slower half.",
+		Note:    "Reckoned from the nanoseconds measured above: the feed is ERSPAN II at 10 Gbit/s on the wire, with preamble, check sequence and gap. Kernel is softirq: veth in place of a NIC's driver, XDP, the copy to the socket. Worker is its whole CPU time, naps and waking included.",
 	}
 	picture := chart{Name: "growth", Title: "The whole way, with more of one thing at a time", Unit: "Mpps"}
 	for _, s := range b.growthSeries() {

@@ -18,6 +18,9 @@ const (
 	readingLoop = "reading AF_XDP loop"
 )
 
+// spin is how long a loop looks at an empty ring before it sleeps.
+const spin = 50 * time.Microsecond
+
 // socketLoop is the ceiling: every frame of the interface is redirected to one
 // AF_XDP socket, by a program that does nothing else, and given back at once.
 type socketLoop struct {
@@ -32,6 +35,7 @@ func (l *socketLoop) run(ready func(), stop <-chan struct{}) (err error) {
 	runtime.LockOSThread()
 	cfg := xsk.Default()
 	cfg.Ifindex, cfg.MultiBuffer = l.task.Ifindex, false
+	cfg.Nap = 0
 	cfg.CirculationMin, cfg.CirculationMax = l.task.Frames, l.task.Frames
 	if l.queue, err = xsk.Open(cfg); err != nil {
 		return err
@@ -50,6 +54,7 @@ func (l *socketLoop) run(ready func(), stop <-chan struct{}) (err error) {
 	ready()
 
 	var frames [64][]byte
+	var empty time.Time // when the ring was first found so; zero: it was not
 	for {
 		n := socket.Receive(frames[:])
 		if l.reads {
@@ -60,6 +65,15 @@ func (l *socketLoop) run(ready func(), stop <-chan struct{}) (err error) {
 		l.got.Add(uint64(n))
 		socket.Release()
 		if n > 0 {
+			empty = time.Time{}
+			continue
+		}
+		// It costs nothing here to look again and again, and few frames do not
+		// last for a nap.
+		if empty.IsZero() {
+			empty = time.Now()
+		}
+		if time.Since(empty) < spin {
 			continue
 		}
 		select {

@@ -199,6 +199,7 @@ func (r *run) collect(ctx context.Context, duration time.Duration) error {
 		ctx, cancel = context.WithTimeout(ctx, duration)
 		defer cancel()
 	}
+	defer makeRoom(len(r.workers))()
 	group, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	for i, w := range r.workers {
 		group.Go(func() error { return w.run(i) })

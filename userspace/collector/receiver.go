@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,11 @@ func (r *receiver) run(index int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer r.finish()
+	undo, err := xsk.Punctual()
+	if err != nil {
+		return fmt.Errorf("worker %d: %w", index, err)
+	}
+	defer undo()
 	mono, err := newMonotonic()
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", index, err)
@@ -58,6 +64,21 @@ func (r *receiver) run(index int) error {
 		}
 	}
 }
+
+// makeRoom sees to it that workers do not have all of Go's places to run
+// (GOMAXPROCS), which are as many as there are CPUs. A worker that naps keeps its
+// place if there are others, and if not has to get it back when it wakes. A
+// number that the user gave stays.
+func makeRoom(workers int) (undo func()) {
+	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) >= workers+spareRoom {
+		return func() {}
+	}
+	runtime.GOMAXPROCS(workers + spareRoom)
+	return runtime.SetDefaultGOMAXPROCS
+}
+
+// spareRoom is for who writes and for all that is not the way of a packet.
+const spareRoom = 2
 
 // warm reads one byte of each frame. Another CPU has just written them, so each
 // first look is a cache miss; here the misses overlap.

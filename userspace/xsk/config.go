@@ -47,14 +47,15 @@ type Config struct {
 	MultiBuffer bool // take packets that need several frames, where the kernel (6.6) and the driver can
 	HugePages   bool // use 2 MiB pages where there are any; Info tells of reserved ones
 
-	// Spin is how long Wait looks at the ring before it sleeps, when frames
-	// have just come. Sleeping costs the receiving CPU a wake-up; spinning
-	// costs this one.
-	Spin time.Duration
+	// Nap is how long Wait leaves the ring alone when frames have just come:
+	// more will, and the timer that ends a nap costs the receiving CPU nothing,
+	// where the packet that ends a sleep costs it a wake-up. 0: no naps. A
+	// thread's naps are longer by its timer slack; see Punctual.
+	Nap time.Duration
 
 	// BusyPoll, when set, makes Wait drive the driver's receive loop itself
-	// while it spins (SO_PREFER_BUSY_POLL, SO_BUSY_POLL). It pays where
-	// napi_defer_hard_irqs and gro_flush_timeout of the interface are set.
+	// instead of napping, for as long (SO_PREFER_BUSY_POLL, SO_BUSY_POLL). It
+	// needs napi_defer_hard_irqs and gro_flush_timeout of the interface.
 	BusyPoll       time.Duration // SO_BUSY_POLL, in whole microseconds; 0: off
 	BusyPollBudget int           // packets for each round; 0: the kernel's default
 }
@@ -67,7 +68,7 @@ func Default() Config {
 		FrameSize:   2048,
 		MultiBuffer: true,
 		HugePages:   true,
-		Spin:        50 * time.Microsecond,
+		Nap:         50 * time.Microsecond,
 	}
 }
 
@@ -112,7 +113,7 @@ func (c Config) validate() error {
 			"must be from 1 to CirculationMax"),
 		check("CirculationMax", c.CirculationMax, c.CirculationMax <= c.Frames, "must be at most Frames"),
 		check("Mode", int(c.Mode), c.Mode >= Auto && c.Mode <= ZeroCopy, "must be Auto, Copy or ZeroCopy"),
-		check("Spin", int(c.Spin), c.Spin >= 0, "must not be negative"),
+		check("Nap", int(c.Nap), c.Nap >= 0 && c.Nap < time.Second, "must be 0 to a second"),
 		check("BusyPoll", int(c.BusyPoll), c.BusyPoll == 0 || c.BusyPoll >= time.Microsecond, "must be at least a microsecond, or 0"),
 		check("BusyPollBudget", c.BusyPollBudget, c.BusyPollBudget >= 0 && c.BusyPollBudget <= 65535, "must be 0 to 65535"),
 	)

@@ -348,6 +348,24 @@ func TestWait(t *testing.T) {
 		must(t, s.Wake())
 		must(t, s.Wait(-1))
 	})
+	t.Run("a nap, once after a frame", func(t *testing.T) {
+		naps := func() uint64 {
+			stats, err := q.Stats()
+			must(t, err)
+			return stats.Sockets[0].Naps
+		}
+		w.send(t, w.packet(0, 2, 60))
+		await(t, "the frame", func() bool { return s.Receive(batch) > 0 })
+		before := naps()
+		must(t, s.Wait(time.Millisecond))
+		if got := naps() - before; got != 1 {
+			t.Errorf("%d naps after a frame, want 1", got)
+		}
+		must(t, s.Wait(time.Millisecond))
+		if got := naps() - before; got != 1 {
+			t.Errorf("%d naps after nothing more, want still 1", got)
+		}
+	})
 	t.Run("no allocation", func(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() {
 			s.Receive(batch)
@@ -357,6 +375,26 @@ func TestWait(t *testing.T) {
 			t.Errorf("a turn allocates %.0f times", n)
 		}
 	})
+}
+
+func TestPunctual(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	slack := func() int {
+		n, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		must(t, err)
+		return n
+	}
+	before := slack()
+	undo, err := xsk.Punctual()
+	must(t, err)
+	if got := slack(); got != 1 {
+		t.Errorf("timer slack %d ns, want 1", got)
+	}
+	undo()
+	if got := slack(); got != before {
+		t.Errorf("timer slack %d ns afterwards, want %d", got, before)
+	}
 }
 
 func TestWaitWhenTheInterfaceGoes(t *testing.T) {

@@ -29,7 +29,7 @@ type Socket struct {
 	wakeFD   int
 	polled   [2]unix.PollFd // the socket and wakeFD
 	timeout  unix.Timespec
-	spin     time.Duration
+	nap      time.Duration
 	busyPoll bool
 	loaded   bool // frames came since the last Wait
 
@@ -37,6 +37,7 @@ type Socket struct {
 	overlong atomic.Uint64
 	kept     atomic.Uint64
 	sleeps   atomic.Uint64
+	naps     atomic.Uint64
 	entered  atomic.Uint64
 }
 
@@ -144,7 +145,7 @@ func openSocket(q *Queue, name string, cfg Config) (*Socket, error) {
 		memory:   q.umem.memory,
 		base:     ^uint64(cfg.FrameSize - 1),
 		freed:    make([]uint64, 0, cfg.Frames),
-		spin:     cfg.Spin,
+		nap:      cfg.Nap,
 		busyPoll: cfg.BusyPoll > 0,
 	}
 	if cfg.MultiBuffer {

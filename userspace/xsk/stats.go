@@ -56,7 +56,8 @@ type SocketStats struct {
 	InvalidDescs uint64
 
 	Kept    uint64 // turns after which frames stayed, because another worker was returning its own
-	Sleeps  uint64 // sleeps in Wait
+	Sleeps  uint64 // times that Wait slept until a frame came, or timeout
+	Naps    uint64 // times that it slept for Config.Nap
 	Entered uint64 // calls into the kernel to make the driver move
 }
 
@@ -92,6 +93,7 @@ func (q *Queue) stats() (Stats, error) {
 			InvalidDescs: kernel.Rx_invalid_descs,
 			Kept:         s.kept.Load(),
 			Sleeps:       s.sleeps.Load(),
+			Naps:         s.naps.Load(),
 			Entered:      s.entered.Load(),
 		}
 		t.Received += t.Sockets[i].Received

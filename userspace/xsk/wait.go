@@ -22,8 +22,8 @@ const (
 
 // Wait ends the lease as Release does, then blocks until frames have arrived,
 // Wake is called or timeout is over; a negative timeout never is. It may return
-// early. If frames came since the last Wait it looks at the ring for
-// Config.Spin before it sleeps.
+// early. If frames came since the last Wait it naps before it sleeps, see
+// Config.Nap.
 //
 // The error wraps ErrGone when the interface was deleted. An interface that is
 // merely down is no error: it may come up again.
@@ -35,18 +35,8 @@ func (s *Socket) Wait(timeout time.Duration) error {
 	start := time.Now()
 	if s.loaded || s.busyPoll {
 		s.loaded = false
-		for {
-			if s.busyPoll {
-				if err := s.enter(); err != nil {
-					return err
-				}
-			}
-			if s.rx.Waiting() {
-				return nil
-			}
-			if time.Since(start) >= s.spin {
-				break
-			}
+		if err := s.rest(start, timeout); err != nil || s.rx.Waiting() {
+			return err
 		}
 	}
 	for {
@@ -63,6 +53,39 @@ func (s *Socket) Wait(timeout time.Duration) error {
 		}
 		s.Release()
 	}
+}
+
+// rest lets frames gather, for the length of a nap: asleep, or busy receiving
+// them.
+func (s *Socket) rest(start time.Time, timeout time.Duration) error {
+	nap := s.nap
+	if timeout >= 0 {
+		nap = min(nap, timeout)
+	}
+	if !s.busyPoll {
+		if nap > 0 {
+			s.naps.Add(1)
+			s.timeout = unix.NsecToTimespec(nap.Nanoseconds())
+			_ = unix.Nanosleep(&s.timeout, nil) // EINTR: a shorter nap
+		}
+		return nil
+	}
+	for {
+		if err := s.enter(); err != nil || s.rx.Waiting() || time.Since(start) >= nap {
+			return err
+		}
+	}
+}
+
+// Punctual makes the naps of the calling thread, which its worker has locked,
+// last no longer than they are meant to: by default the kernel makes every sleep
+// up to 50 µs longer, to wake several threads at once (prctl(2),
+// PR_SET_TIMERSLACK). The function that it returns puts the default back.
+func Punctual() (undo func(), err error) {
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("setting the thread's timer slack: %w", err)
+	}
+	return func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }, nil // 0: the default; it worked a moment ago
 }
 
 // sleep blocks in ppoll, which also tells a driver that asked for it of new
