@@ -81,6 +81,24 @@ func TestReceivers(t *testing.T) {
 	}
 }
 
+// With every lever the whole way must deliver every packet of such a feed.
+func TestLevers(t *testing.T) {
+	b := testBench(t)
+	for _, l := range levers {
+		t.Run(l.name, func(t *testing.T) {
+			work := b.pipeline()
+			work.Lever = l.name
+			out, err := b.rig.measure(t.Context(), work, offer{Load: load64, Rate: 2000, Window: 200 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Sent.Frames == 0 || out.Whole.Frames != out.Sent.Frames || out.loss() != 0 {
+				t.Errorf("%d delivered of %d sent, loss %v", out.Whole.Frames, out.Sent.Frames, out.loss())
+			}
+		})
+	}
+}
+
 // The XDP program's cost is of the verdict that was meant: programCost says so
 // itself, this sees that it runs for every encapsulation.
 func TestParts(t *testing.T) {
@@ -88,7 +106,7 @@ func TestParts(t *testing.T) {
 	var out bytes.Buffer
 	for _, p := range parts {
 		switch p.name {
-		case "worker", "growth", "lossless": // another test's, or long
+		case "worker", "growth", "lossless", "levers": // another test's, or long
 			continue
 		}
 		if err := p.measure(b, context.Background()); err != nil {

@@ -80,9 +80,8 @@ func (b *bench) growth(ctx context.Context) error {
 					return err
 				}
 				rates[i] = append(rates[i], out.rate())
-				packets := float64(max(out.Whole.Frames, 1))
-				costs[i] = append(costs[i], float64(out.CPU.Nanoseconds())/packets)
-				kernel[i] = append(kernel[i], float64(out.Softirq.Nanoseconds())/packets)
+				costs[i] = append(costs[i], out.per(out.CPU))
+				kernel[i] = append(kernel[i], out.per(out.Softirq))
 				losses[i] = append(losses[i], 100*out.loss())
 			}
 		}

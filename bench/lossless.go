@@ -161,7 +161,7 @@ func (b *bench) searchRate(ctx context.Context, r task, l load, f *best) error {
 		rate = float64(last.Sent.Frames) / last.Sent.Elapsed.Seconds()
 	}
 	f.rates = append(f.rates, rate)
-	f.cost = append(f.cost, last.CPU.Seconds()/(float64(max(last.Whole.Frames, 1))/1e6))
+	f.cost = append(f.cost, last.per(last.CPU)/1e3)
 	f.last = last
 	return nil
 }

@@ -43,7 +43,7 @@ type plan struct {
 
 	offlinePackets, offlineRounds int
 	diskBytes, diskRounds         int
-	growthRounds                  int
+	growthRounds, leverRounds     int
 }
 
 func full() plan {
@@ -52,7 +52,7 @@ func full() plan {
 		rounds: 5, warm: 400 * time.Millisecond, window: 600 * time.Millisecond,
 		repeat:         500_000,
 		lossless:       []load{load64, load1400, loadIMIX},
-		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3,
+		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3, leverRounds: 3,
 		searches: 3, precision: 0.04, trial: 400 * time.Millisecond, confirm: 1200 * time.Millisecond,
 	}
 }
@@ -98,6 +98,7 @@ var parts = []struct {
 	{"offline", (*bench).offline},
 	{"disk", (*bench).disk},
 	{"growth", (*bench).growth},
+	{"levers", (*bench).leverage},
 }
 
 // wanted leaves the receivers that were asked for.
@@ -167,7 +168,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 		b.only = briefReceivers
 	}
 	if *rounds > 0 {
-		b.plan.rounds, b.plan.searches, b.plan.growthRounds = *rounds, *rounds, *rounds
+		b.plan.rounds, b.plan.searches, b.plan.growthRounds, b.plan.leverRounds = *rounds, *rounds, *rounds, *rounds
 	}
 	if *loads != "" {
 		if b.plan.loads, err = chooseLoads(*loads); err != nil {

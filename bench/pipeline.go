@@ -36,7 +36,7 @@ func newCollector(t task) (*liveCollector, error) {
 	c := collector.Default()
 	c.Interface, c.Mode, c.Version = t.Interface, loader.Native, "bench"
 	if t.Frames > 0 {
-		c.Frames = t.Frames
+		c.Sockets.Frames = t.Frames
 	}
 	if t.Workers > 0 {
 		c.Workers = t.Workers
@@ -51,6 +51,15 @@ func newCollector(t task) (*liveCollector, error) {
 	c.Flows = &flows
 	if t.Receiver == droppingPipeline {
 		c.Policy = ruled(someRules, true)
+	}
+	if t.Lever != "" {
+		l, err := leverNamed(t.Lever)
+		if err != nil {
+			return nil, err
+		}
+		if l.config != nil {
+			l.config(&c)
+		}
 	}
 	live, err := collector.New(c)
 	return &liveCollector{t, live}, err

@@ -19,6 +19,7 @@ type task struct {
 	Frames    int    // bare loop: frames in circulation; unspan: buffers, 0 as it comes
 	Workers   int    // unspan
 	Disk      bool   // unspan: keep every file, and end when all is on the disk
+	Lever     string // unspan: what is changed; empty: nothing
 	Profile   string // file for a CPU profile; empty: none
 }
 

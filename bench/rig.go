@@ -84,6 +84,11 @@ func (o *outcome) loss() float64 {
 	return (float64(o.Sent.Frames) - float64(o.Whole.Frames)) / float64(o.Sent.Frames)
 }
 
+// per is a delivered packet's part of a time, in nanoseconds.
+func (o *outcome) per(t time.Duration) float64 {
+	return float64(t.Nanoseconds()) / float64(max(o.Whole.Frames, 1))
+}
+
 // measure starts a receiver, offers it a load and stops it.
 func (g *rig) measure(ctx context.Context, t task, o offer) (outcome, error) {
 	t.Interface, t.Ifindex = g.lab.Collector.Link, g.lab.Collector.Ifindex
@@ -117,11 +122,22 @@ func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err er
 		return out, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	p, err := g.start(t)
+	var l lever
+	if t.Lever != "" {
+		if l, err = leverNamed(t.Lever); err != nil {
+			return out, err
+		}
+	}
+	p, err := g.start(t, l)
 	if err != nil {
 		return out, err
 	}
 	defer p.kill()
+	if l.napi != (napi{}) {
+		if err := g.setNAPI(l.napi); err != nil {
+			return out, err
+		}
+	}
 	sender, err := g.sender(o)
 	if err != nil {
 		return out, err
@@ -162,6 +178,11 @@ func (g *rig) attempt(ctx context.Context, t task, o offer) (out outcome, err er
 	out.Sent = sender.Stats()
 	out.Window = out.Window.since(first)
 	out.CPU, out.Softirq, out.Memory = end.cpu-begin.cpu+end.softirq-begin.softirq, end.softirq-begin.softirq, end.memory
+	if l.napi != (napi{}) {
+		if err := g.setNAPI(napi{}); err != nil {
+			return out, err
+		}
+	}
 	if out.Whole, err = p.ask("stop"); err != nil {
 		return out, err
 	}
@@ -202,13 +223,16 @@ type process struct {
 }
 
 // start runs this program as a receiver and waits until it is ready.
-func (g *rig) start(t task) (*process, error) {
+func (g *rig) start(t task, l lever) (*process, error) {
 	text, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
 	}
 	p := &process{command: exec.Command(g.self, "-receive", string(text)), complain: &strings.Builder{}}
 	p.command.Stderr = p.complain
+	if l.places > 0 {
+		p.command.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", l.places))
+	}
 	if p.commands, err = p.command.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -218,7 +242,7 @@ func (g *rig) start(t task) (*process, error) {
 	}
 	p.answers = json.NewDecoder(bufio.NewReader(answers))
 	if err := g.lab.Collector.Do(func() error {
-		if t.Disk {
+		if t.Disk || l.loose {
 			return p.command.Start() // the thread that writes runs where it finds room
 		}
 		return onReceiverCPU(p.command.Start)

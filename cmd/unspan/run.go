@@ -56,9 +56,9 @@ func (r *runCommand) collector(ctx context.Context, e env) (collector.Config, er
 	case r.Copy && r.ZeroCopy == "always":
 		return c, errors.New("--copy and --zero-copy always exclude each other")
 	case r.Copy || r.ZeroCopy == "never":
-		c.Copy = xsk.Copy
+		c.Sockets.Mode = xsk.Copy
 	case r.ZeroCopy == "always":
-		c.Copy = xsk.ZeroCopy
+		c.Sockets.Mode = xsk.ZeroCopy
 	}
 	r.writeFlags.apply(&c)
 	if err := r.flowFlags.apply(&c, &r.writeFlags, e); err != nil {

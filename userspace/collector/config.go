@@ -46,9 +46,9 @@ type Config struct {
 	// Live only.
 	Interface string
 	Mode      loader.Mode
-	Workers   int      // per receive queue
-	Copy      xsk.Mode // how frames get into the UMEM
-	Frames    int      // buffers per receive queue
+	Workers   int        // per receive queue
+	Sockets   xsk.Config // of a receive queue; Run sets interface, queue and number
+	Batch     int        // frames a worker borrows at a time
 	Duration  time.Duration
 	Count     uint64 // stop after this many inner frames; 0: never
 
@@ -69,14 +69,20 @@ func Default() Config {
 		Store:      store.Default(),
 		Mode:       l.Mode,
 		Workers:    1,
-		Frames:     xsk.Default().Frames,
+		Sockets:    xsk.Default(),
+		Batch:      64,
 	}
 }
+
+// maxBatch bounds how long a worker does not look up from its frames.
+const maxBatch = 4096
 
 func (c *Config) validate() error {
 	switch {
 	case c.Workers < 1 || c.Workers > bpf.MaxWorkers:
 		return fmt.Errorf("workers %d: must be 1 to %d per receive queue", c.Workers, bpf.MaxWorkers)
+	case c.Batch < 1 || c.Batch > maxBatch:
+		return fmt.Errorf("batch %d: must be 1 to %d frames", c.Batch, maxBatch)
 	case c.Duration < 0:
 		return errors.New("duration must not be negative")
 	}

@@ -139,9 +139,8 @@ func (r *run) open(c *Config) (err error) {
 // openQueues makes the sockets, one for each worker of each receive queue.
 func (r *run) openQueues(c *Config) error {
 	for queue := range min(r.nic.Queues(), bpf.MaxQueues) {
-		x := xsk.Default()
-		x.Ifindex, x.Queue = r.nic.Link.Attrs().Index, queue
-		x.Sockets, x.Frames, x.Mode = c.Workers, c.Frames, c.Copy
+		x := c.Sockets
+		x.Ifindex, x.Queue, x.Sockets = r.nic.Link.Attrs().Index, queue, c.Workers
 		q, err := xsk.Open(x)
 		if err != nil {
 			return err
@@ -186,7 +185,7 @@ func (r *run) hire(c *Config, addrs []netip.Addr) error {
 				return err
 			}
 			w.rebuild(r.flows, len(r.workers))
-			r.workers = append(r.workers, &receiver{worker: w, socket: s, offset: r.offset, ending: &r.ending})
+			r.workers = append(r.workers, &receiver{worker: w, socket: s, frames: make([][]byte, c.Batch), offset: r.offset, ending: &r.ending})
 		}
 	}
 	return nil

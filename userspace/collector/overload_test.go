@@ -71,7 +71,7 @@ func TestOverload(t *testing.T) {
 			const count = 300_000
 			config := collector.Default()
 			config.Mode = mode
-			config.Frames = 64 // next to no room: the fill ring runs empty
+			config.Sockets.Frames = 64 // next to no room: the fill ring runs empty
 			config.Write, config.Store.Path = true, filepath.Join(t.TempDir(), "out.pcapng")
 			s := collect(t, lab.Config{}, config)
 			sent := s.mirror([]mirror.Feed{{Session: mirror.DefaultSession(bpf.EncapERSPAN2), Frames: [][]byte{frameOf(64)}}}, func(c *mirror.Config) {

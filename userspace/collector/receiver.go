@@ -18,15 +18,14 @@ import (
 type receiver struct {
 	*worker
 	socket *xsk.Socket
+	frames [][]byte // room for a batch
 	offset *clock.Offset
 	ending *atomic.Bool // detached: end when the ring is empty
 	warmed byte
 }
 
-const (
-	batch   = 64                    // frames borrowed at a time
-	patient = 10 * time.Millisecond // a receiver looks up from its ring at least so often
-)
+// patient is how long a receiver looks at an empty ring at most.
+const patient = 10 * time.Millisecond
 
 // run takes frames from the socket until the end, on a thread of its own.
 func (r *receiver) run(index int) error {
@@ -42,12 +41,11 @@ func (r *receiver) run(index int) error {
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", index, err)
 	}
-	var frames [batch][]byte
 	for {
 		now := mono.now() // before the look: what comes later is newer
-		n := r.socket.Receive(frames[:])
-		r.warm(frames[:n])
-		for _, buf := range frames[:n] {
+		n := r.socket.Receive(r.frames)
+		r.warm(r.frames[:n])
+		for _, buf := range r.frames[:n] {
 			r.receive(buf)
 		}
 		r.socket.Release()

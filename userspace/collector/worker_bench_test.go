@@ -69,7 +69,7 @@ func BenchmarkWorker(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				w.receive(bufs[i%len(bufs)])
-				if i%batch == batch-1 {
+				if i%c.Batch == c.Batch-1 {
 					w.publish()
 					w.flows.Flush()
 				}
