@@ -239,5 +239,9 @@ func (b *bench) measure(ctx context.Context, chosen []string, out io.Writer) (er
 		}
 		fmt.Fprintf(out, "\n  %s took %v\n", p.name, time.Since(start).Round(100*time.Millisecond))
 	}
+	if meanwhile := b.rig.steady.table(); len(meanwhile.Rows) > 0 {
+		b.report.add(meanwhile)
+		return meanwhile.text(out)
+	}
 	return nil
 }

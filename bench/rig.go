@@ -29,6 +29,7 @@ type rig struct {
 	lab       *lab.Lab
 	directory string // for captures
 	self      string // this program
+	steady    steadiness
 }
 
 const (
@@ -49,7 +50,7 @@ func openRig(directory string) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rig{l, directory, self}, nil
+	return &rig{lab: l, directory: directory, self: self}, nil
 }
 
 func (g *rig) close() error { return g.lab.Close() }
@@ -92,6 +93,9 @@ func (o *outcome) per(t time.Duration) float64 {
 // measure starts a receiver, offers it a load and stops it.
 func (g *rig) measure(ctx context.Context, t task, o offer) (outcome, error) {
 	t.Interface, t.Ifindex = g.lab.Collector.Link, g.lab.Collector.Ifindex
+	if err := g.steady.probe(); err != nil {
+		return outcome{}, err
+	}
 	out, err := g.attempt(ctx, t, o)
 	if t.Directory == g.directory {
 		err = errors.Join(err, clearCaptures(g.directory))
@@ -245,7 +249,7 @@ func (g *rig) start(t task, l lever) (*process, error) {
 		if t.Disk || l.loose {
 			return p.command.Start() // the thread that writes runs where it finds room
 		}
-		return onReceiverCPU(p.command.Start)
+		return onCPU(receiverCPU, p.command.Start)
 	}); err != nil {
 		return nil, err
 	}
@@ -255,16 +259,18 @@ func (g *rig) start(t task, l lever) (*process, error) {
 	return p, nil
 }
 
-// onReceiverCPU runs f on the receivers' CPU: a process that it starts inherits
-// that, with all its threads. The caller has locked its thread.
-func onReceiverCPU(f func() error) error {
+// onCPU runs f on a CPU: a process that it starts inherits that, with all its
+// threads.
+func onCPU(cpu int, f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var before, set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return err
 	}
-	set.Set(receiverCPU)
+	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("running on CPU %d: %w", receiverCPU, err)
+		return fmt.Errorf("running on CPU %d: %w", cpu, err)
 	}
 	return errors.Join(f(), unix.SchedSetaffinity(0, &before))
 }
