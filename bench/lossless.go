@@ -16,13 +16,13 @@ const (
 
 // peers are what people use today.
 func (b *bench) peers() []task {
-	all := []task{{Receiver: parserPeer}, {Receiver: stackPeer}, {Receiver: newPacketPeer}, {Receiver: rawPeer}, {Receiver: tcpdumpPeer}, {Receiver: dumpcapPeer}}
+	all := []task{{Receiver: parserPeer}, {Receiver: stackPeer}, {Receiver: newPacketPeer}, {Receiver: rawPeer}, {Receiver: tcpdumpPeer}, {Receiver: dumpcapPeer}, {Receiver: suricataPeer}}
 	var there []task
 	for _, t := range all {
 		t.Directory = b.rig.directory
 		if how, ok := tools[t.Receiver]; ok {
 			if _, err := exec.LookPath(how.program); err != nil {
-				b.report.absent(t.Receiver, how.program+" is not installed")
+				b.report.absent(t.Receiver, how.program+" is not installed: scripts/peers installs it")
 				continue
 			}
 		}
@@ -168,11 +168,6 @@ func (b *bench) searchRate(ctx context.Context, r task, l load, f *best) error {
 
 // absentPeers says what was asked for and is not compared, and why.
 func (b *bench) absentPeers() {
-	if _, err := exec.LookPath("suricata"); err != nil {
-		b.report.absent("Suricata", "suricata is not installed")
-	} else {
-		b.report.absent("Suricata", "the harness does not drive it yet")
-	}
 	if !kernelHasERSPAN(b.rig) {
 		b.report.absent("erspan device of the kernel", "this kernel has none (CONFIG_NET_IPGRE): ip link add type erspan says not supported")
 	} else {

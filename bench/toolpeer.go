@@ -20,19 +20,19 @@ const (
 	dumpcapPeer = "dumpcap (not decapsulating)"
 )
 
-// tools are programs that capture the outer packets as they are.
+// tools are programs that write the outer packets as they are.
 var tools = map[string]struct {
 	program string
-	args    func(link, file string) []string
+	args    func(link, file string) ([]string, error)
 	ready   string         // in a line that it prints when it captures
-	count   *regexp.Regexp // of the packets it captured, in a line at the end
+	count   *regexp.Regexp // of the packets it captured, in a line at the end, and of those it lost if they are among them
 	timeout time.Duration  // libpcap hands a block that is not full over after this
 }{
 	tcpdumpPeer: {
 		"tcpdump",
-		func(link, file string) []string {
+		func(link, file string) ([]string, error) {
 			return []string{"-i", link, "-n", "-Z", "root", "-B", strconv.Itoa(ringBlock * ringBlocks >> 10),
-				"-w", file, "ip proto 47"}
+				"-w", file, "ip proto 47"}, nil
 		},
 		"listening on",
 		regexp.MustCompile(`^(\d+) packets captured`),
@@ -40,14 +40,15 @@ var tools = map[string]struct {
 	},
 	dumpcapPeer: {
 		"dumpcap",
-		func(link, file string) []string {
+		func(link, file string) ([]string, error) {
 			return []string{"-i", link, "-q", "-B", strconv.Itoa(ringBlock * ringBlocks >> 20),
-				"-w", file, "-f", "ip proto 47"}
+				"-w", file, "-f", "ip proto 47"}, nil
 		},
 		"File:",
 		regexp.MustCompile(`^Packets received/dropped on interface .*: (\d+)/`),
 		250 * time.Millisecond,
 	},
+	suricataPeer: {"suricata", suricataArgs, "Engine started", suricataCounts, 250 * time.Millisecond},
 }
 
 // tool runs such a program.
@@ -60,12 +61,20 @@ func (t *tool) tally() (tally, error) { return tally{Frames: t.frames.Load()}, n
 
 func (t *tool) run(ready func(), stop <-chan struct{}) error {
 	how := tools[t.task.Receiver]
-	command := exec.Command(how.program, how.args(t.task.Interface, filepath.Join(t.task.Directory, "tool.pcap"))...)
-	said, err := command.StderrPipe()
+	args, err := how.args(t.task.Interface, filepath.Join(t.task.Directory, "tool.pcap"))
 	if err != nil {
 		return err
 	}
-	if err := command.Start(); err != nil {
+	command := exec.Command(how.program, args...)
+	said, says, err := os.Pipe() // some speak to standard output, some to standard error
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	command.Stdout, command.Stderr = says, says
+	err = command.Start()
+	says.Close()
+	if err != nil {
 		return err
 	}
 	listening := make(chan struct{})
@@ -100,7 +109,7 @@ func (t *tool) listen(said io.Reader, ready string, count *regexp.Regexp, listen
 			listening = nil
 		}
 		if m := count.FindStringSubmatch(line); m != nil {
-			n, err := strconv.ParseUint(m[1], 10, 64)
+			n, err := captured(m[1:])
 			if err != nil {
 				return err
 			}
@@ -112,4 +121,22 @@ func (t *tool) listen(said io.Reader, ready string, count *regexp.Regexp, listen
 		return errors.New("the program did not say how many packets it captured")
 	}
 	return nil
+}
+
+// captured is the first count less the second, if there is one.
+func captured(counts []string) (n uint64, err error) {
+	for i, text := range counts {
+		c, err := strconv.ParseUint(text, 10, 64)
+		switch {
+		case err != nil:
+			return 0, err
+		case i == 0:
+			n = c
+		case c > n:
+			return 0, fmt.Errorf("%d packets lost of %d", c, n)
+		default:
+			n -= c
+		}
+	}
+	return n, nil
 }
