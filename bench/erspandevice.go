@@ -1,19 +1,50 @@
 package main
 
 import (
-	"net"
+	"errors"
+	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
-// kernelHasERSPAN tries to make an erspan device at the collector's end.
-func kernelHasERSPAN(g *rig) bool {
-	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "erspan-try", HardwareAddr: net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 3}}, LinkType: "erspan"}
-	err := g.lab.Collector.Do(func() error {
-		if err := netlink.LinkAdd(device); err != nil {
+const devicePeer = "erspan device + AF_PACKET v3 + pcapgo"
+
+const deviceName = "erspan-bench"
+
+// addERSPAN makes an erspan device in the calling thread's namespace. It takes
+// the sessions of every sender that no device was made for, whatever their number
+// (collect_md_tun in ip_tunnel_lookup, net/ipv4/ip_tunnel.c).
+func addERSPAN() (netlink.Link, error) {
+	request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	request.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(deviceName)))
+	request.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(cableMTU)))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("erspan"))
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_GRE_COLLECT_METADATA, nil)
+	request.AddData(info)
+	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return nil, fmt.Errorf("making an erspan device: %w", err)
+	}
+	l, err := netlink.LinkByName(deviceName)
+	if err != nil {
+		return nil, fmt.Errorf("finding the erspan device: %w", err)
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return nil, errors.Join(fmt.Errorf("setting the erspan device up: %w", err), netlink.LinkDel(l))
+	}
+	return l, nil
+}
+
+// tryERSPAN says why the kernel has no erspan device; nil when it has.
+func (g *rig) tryERSPAN() error {
+	return g.lab.Collector.Do(func() error {
+		l, err := addERSPAN()
+		if err != nil {
 			return err
 		}
-		return netlink.LinkDel(device)
+		return netlink.LinkDel(l)
 	})
-	return err == nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,14 +36,31 @@ func (u *userspaceDecap) tally() (tally, error) {
 
 func (u *userspaceDecap) run(ready func(), stop <-chan struct{}) error {
 	runtime.LockOSThread()
-	if u.task.Receiver == rawPeer {
+	switch u.task.Receiver {
+	case rawPeer:
 		return u.rawSocket(ready, stop)
+	case devicePeer:
+		return u.device(ready, stop)
+	case newPacketPeer:
+		return u.packetSocket(u.task.Ifindex, newPacketDecap, ready, stop)
 	}
-	return u.packetSocket(ready, stop)
+	return u.packetSocket(u.task.Ifindex, parserDecap(), ready, stop)
 }
 
-func (u *userspaceDecap) packetSocket(ready func(), stop <-chan struct{}) (err error) {
-	ring, err := openPacketRing(u.task.Ifindex)
+// device has the kernel decapsulate, and takes the frames from its device.
+func (u *userspaceDecap) device(ready func(), stop <-chan struct{}) (err error) {
+	l, err := addERSPAN()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, netlink.LinkDel(l)) }()
+	asItIs := func(frame []byte) []byte { return frame }
+	return u.packetSocket(l.Attrs().Index, asItIs, ready, stop)
+}
+
+// packetSocket takes packets from a link, and of each what open finds in it.
+func (u *userspaceDecap) packetSocket(ifindex int, open func([]byte) []byte, ready func(), stop <-chan struct{}) (err error) {
+	ring, err := openPacketRing(ifindex)
 	if err != nil {
 		return err
 	}
@@ -52,10 +70,6 @@ func (u *userspaceDecap) packetSocket(ready func(), stop <-chan struct{}) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
-	open := parserDecap()
-	if u.task.Receiver == newPacketPeer {
-		open = newPacketDecap
-	}
 	ready()
 	for {
 		some, err := ring.block(func(at time.Time, data []byte) error {

@@ -16,13 +16,19 @@ const (
 
 // peers are what people use today.
 func (b *bench) peers() []task {
-	all := []task{{Receiver: parserPeer}, {Receiver: stackPeer}, {Receiver: newPacketPeer}, {Receiver: rawPeer}, {Receiver: tcpdumpPeer}, {Receiver: dumpcapPeer}, {Receiver: suricataPeer}}
+	all := []task{{Receiver: parserPeer}, {Receiver: stackPeer}, {Receiver: newPacketPeer}, {Receiver: rawPeer}, {Receiver: devicePeer}, {Receiver: tcpdumpPeer}, {Receiver: dumpcapPeer}, {Receiver: suricataPeer}}
 	var there []task
 	for _, t := range all {
 		t.Directory = b.rig.directory
 		if how, ok := tools[t.Receiver]; ok {
 			if _, err := exec.LookPath(how.program); err != nil {
 				b.report.absent(t.Receiver, how.program+" is not installed: scripts/peers installs it")
+				continue
+			}
+		}
+		if t.Receiver == devicePeer {
+			if err := b.rig.tryERSPAN(); err != nil {
+				b.report.absent(t.Receiver, err.Error()+": a kernel with CONFIG_NET_IPGRE has it, perhaps as a module: modprobe ip_gre")
 				continue
 			}
 		}
@@ -34,7 +40,6 @@ func (b *bench) peers() []task {
 // lossless finds for the whole way and its peers the rate at which they still
 // lose nothing, and what a packet costs there.
 func (b *bench) lossless(ctx context.Context) error {
-	b.absentPeers()
 	t := table{
 		Title:   "Without loss",
 		Columns: []string{"inner frames", "receiver", "Mpps", "spread", "Gbit/s inner", "lost", "CPU s per million", "of it softirq", "memory MB", "written MB"},
@@ -164,13 +169,4 @@ func (b *bench) searchRate(ctx context.Context, r task, l load, f *best) error {
 	f.cost = append(f.cost, last.per(last.CPU)/1e3)
 	f.last = last
 	return nil
-}
-
-// absentPeers says what was asked for and is not compared, and why.
-func (b *bench) absentPeers() {
-	if !kernelHasERSPAN(b.rig) {
-		b.report.absent("erspan device of the kernel", "this kernel has none (CONFIG_NET_IPGRE): ip link add type erspan says not supported")
-	} else {
-		b.report.absent("erspan device of the kernel", "the harness does not drive it yet")
-	}
 }

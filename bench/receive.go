@@ -50,7 +50,7 @@ func newReceiver(t task) (receiver, error) {
 		return newCollector(t)
 	case dropFloor:
 		return &dropper{task: t}, nil
-	case parserPeer, stackPeer, newPacketPeer, rawPeer:
+	case parserPeer, stackPeer, newPacketPeer, rawPeer, devicePeer:
 		return &userspaceDecap{task: t}, nil
 	}
 	if _, ok := tools[t.Receiver]; ok {

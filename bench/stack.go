@@ -36,7 +36,8 @@ func (g *rig) openStack(t task) (undo func() error, err error) {
 			return err
 		}
 		opened = append(opened, pass)
-		if t.Receiver == rawPeer || t.Receiver == stackPeer {
+		switch t.Receiver {
+		case rawPeer, stackPeer, devicePeer: // the frames of a device are for others: the stack ends them itself
 			return nil
 		}
 		end, err := endBehindTap(ifindex)

@@ -214,8 +214,12 @@ SEC("xdp") int mirror(struct xdp_md *ctx)
 
 	__u32 length = packet->length;
 	long surplus = (void *)(long)ctx->data_end - (void *)(long)ctx->data - length;
-	if (!length || length > MAX_LENGTH ||
-	    bpf_xdp_store_bytes(ctx, 0, (void *)packet->bytes, length))
+	__u32 last = length - 1;
+	if (last >= MAX_LENGTH)
+		goto refuse;
+	/* Or the compiler passes length, of which Linux 6.1's verifier does not see that it is not 0. */
+	asm volatile("" : "+r"(last));
+	if (bpf_xdp_store_bytes(ctx, 0, (void *)packet->bytes, last + 1))
 		goto refuse;
 	stamp(ctx, packet, step->number + state.pass * step->stride);
 	if (surplus && bpf_xdp_adjust_tail(ctx, -surplus))

@@ -128,6 +128,23 @@ func measure(t *testing.T, d *loader.Datapath) (verified, size int) {
 	return int(n), bytes / 8
 }
 
+// The live sender is not the loader's, but the verifiers of old kernels are met
+// here: see scripts/test-kernel.
+func TestLoadTheLiveSender(t *testing.T) {
+	needRoot(t)
+	spec, err := bpf.LoadMirror()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects bpf.MirrorObjects
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := objects.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConfigIsRefused(t *testing.T) {
 	for _, row := range []struct {
 		name   string
