@@ -52,7 +52,7 @@ func full() plan {
 		rounds: 5, warm: 400 * time.Millisecond, window: 600 * time.Millisecond,
 		repeat:         500_000,
 		lossless:       []load{load64, load1400, loadIMIX},
-		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3, leverRounds: 3,
+		offlinePackets: 1_000_000, offlineRounds: 3, diskBytes: 2 << 30, diskRounds: 3, growthRounds: 3, leverRounds: 2,
 		searches: 3, precision: 0.04, trial: 400 * time.Millisecond, confirm: 1200 * time.Millisecond,
 	}
 }
