@@ -16,7 +16,7 @@ const deviceName = "erspan-bench"
 // addERSPAN makes an erspan device in the calling thread's namespace. It takes
 // the sessions of every sender that no device was made for, whatever their number
 // (collect_md_tun in ip_tunnel_lookup, net/ipv4/ip_tunnel.c).
-func addERSPAN() (netlink.Link, error) {
+func addERSPAN() (_ netlink.Link, err error) {
 	request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	request.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	request.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(deviceName)))
@@ -32,19 +32,35 @@ func addERSPAN() (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the erspan device: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, netlink.LinkDel(l))
+		}
+	}()
 	if err := netlink.LinkSetUp(l); err != nil {
-		return nil, errors.Join(fmt.Errorf("setting the erspan device up: %w", err), netlink.LinkDel(l))
+		return nil, fmt.Errorf("setting the erspan device up: %w", err)
 	}
 	return l, nil
 }
 
+// removeERSPAN is not the receiver's work: a receiver that is killed would leave
+// the device behind, and the next one could not be made.
+func (g *rig) removeERSPAN(device netlink.Link) error {
+	err := g.lab.Collector.Do(func() error { return netlink.LinkDel(device) })
+	if err != nil {
+		return fmt.Errorf("removing the erspan device: %w", err)
+	}
+	return nil
+}
+
 // tryERSPAN says why the kernel has no erspan device; nil when it has.
 func (g *rig) tryERSPAN() error {
-	return g.lab.Collector.Do(func() error {
-		l, err := addERSPAN()
-		if err != nil {
-			return err
-		}
-		return netlink.LinkDel(l)
-	})
+	var device netlink.Link
+	if err := g.lab.Collector.Do(func() (err error) {
+		device, err = addERSPAN()
+		return err
+	}); err != nil {
+		return err
+	}
+	return g.removeERSPAN(device)
 }

@@ -47,13 +47,13 @@ func (u *userspaceDecap) run(ready func(), stop <-chan struct{}) error {
 	return u.packetSocket(u.task.Ifindex, parserDecap(), ready, stop)
 }
 
-// device has the kernel decapsulate, and takes the frames from its device.
-func (u *userspaceDecap) device(ready func(), stop <-chan struct{}) (err error) {
-	l, err := addERSPAN()
+// device has the kernel decapsulate, and takes the frames from the device that
+// openStack has made.
+func (u *userspaceDecap) device(ready func(), stop <-chan struct{}) error {
+	l, err := netlink.LinkByName(deviceName)
 	if err != nil {
-		return err
+		return fmt.Errorf("finding the erspan device: %w", err)
 	}
-	defer func() { err = errors.Join(err, netlink.LinkDel(l)) }()
 	asItIs := func(frame []byte) []byte { return frame }
 	return u.packetSocket(l.Attrs().Index, asItIs, ready, stop)
 }

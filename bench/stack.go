@@ -16,13 +16,16 @@ import (
 // it the host would go on, find that nobody wants GRE and write an ICMP answer,
 // which costs more than the socket does. A program ends the packet there, as
 // somebody who tunes such a machine would see to. A raw socket needs the stack,
-// and one peer is measured with it to show what it costs.
+// and one peer is measured with it to show what it costs. An erspan device needs
+// it too; behind its own packet socket nothing has to end the frames, because
+// their addresses are not the device's (PACKET_OTHERHOST): that is the first thing
+// that ip_rcv_core (net/ipv4/ip_input.c) drops a packet for.
 func (g *rig) openStack(t task) (undo func() error, err error) {
-	var opened []link.Link
+	var opened []func() error
 	undo = func() error {
 		var errs []error
-		for _, l := range opened {
-			errs = append(errs, l.Close())
+		for _, remove := range opened {
+			errs = append(errs, remove())
 		}
 		return errors.Join(errs...)
 	}
@@ -35,16 +38,23 @@ func (g *rig) openStack(t task) (undo func() error, err error) {
 		if err != nil {
 			return err
 		}
-		opened = append(opened, pass)
+		opened = append(opened, pass.Close)
 		switch t.Receiver {
-		case rawPeer, stackPeer, devicePeer: // the frames of a device are for others: the stack ends them itself
+		case rawPeer, stackPeer:
+			return nil
+		case devicePeer:
+			device, err := addERSPAN()
+			if err != nil {
+				return err
+			}
+			opened = append(opened, func() error { return g.removeERSPAN(device) })
 			return nil
 		}
 		end, err := endBehindTap(ifindex)
 		if err != nil {
 			return err
 		}
-		opened = append(opened, end)
+		opened = append(opened, end.Close)
 		return nil
 	})
 	if err != nil {
