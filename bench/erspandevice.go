@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -37,10 +38,28 @@ func addERSPAN() (_ netlink.Link, err error) {
 			err = errors.Join(err, netlink.LinkDel(l))
 		}
 	}()
+	if err := leaveFrames(deviceName); err != nil {
+		return nil, err
+	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return nil, fmt.Errorf("setting the erspan device up: %w", err)
 	}
 	return l, nil
+}
+
+// leaveFrames has a tunnel device deliver every frame as it came. With GRO, which
+// it begins with, gro_cells_receive (net/core/gro_cells.c) sums each TCP segment up
+// and joins those of a flow into one: more work for the peer, and frames missing.
+func leaveFrames(device string) error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return fmt.Errorf("opening the ethtool socket: %w", err)
+	}
+	defer e.Close()
+	if err := e.Change(device, map[string]bool{"rx-gro": false}); err != nil {
+		return fmt.Errorf("switching GRO off on %s: %w", device, err)
+	}
+	return nil
 }
 
 // removeERSPAN is not the receiver's work: a receiver that is killed would leave
